@@ -1,0 +1,1 @@
+"""Dialogues on their way from a file to the splits: sources, cleaning, privacy, splitting, report."""

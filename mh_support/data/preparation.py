@@ -1,0 +1,290 @@
+"""From a data set to clean, scrubbed, de-duplicated splits, with a report of what happened to every row."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from mh_support.data.cleaning import clean_text
+from mh_support.data.privacy import scrub
+from mh_support.data.report import DataReport, count_edits
+from mh_support.data.sources import Source, dialogues_of, open_source
+from mh_support.data.splitting import (
+    SPLITS,
+    group_by_question,
+    jaccard,
+    normalise,
+    shared_questions,
+    shingles,
+    split_by_question,
+)
+from mh_support.dialogue import Message
+from mh_support.files import read_json, replacing, sha256_of, write_json, write_jsonl
+
+# Two replies to one question that agree this far are one reply, posted twice with a word changed.
+SAME_REPLY = 0.9
+
+Dialogue = dict[str, Any]
+
+
+@dataclass
+class DataArguments:
+    """Which dialogues to use and how to make them ready."""
+
+    dataset_name: list[str] = field(
+        default_factory=lambda: ["samples"],
+        metadata={
+            "help": "One or more: a CSV, TSV, JSON, JSONL or Parquet file, a folder, a Hub id, or 'samples'.",
+            "aliases": ["--data"],
+        },
+    )
+    dataset_revision: str | None = field(default=None, metadata={"help": "Revision of a Hub data set."})
+    dataset_license: str | None = field(
+        default=None, metadata={"help": "Licence of the data, for the card; known data sets have theirs."}
+    )
+    context_column: str | None = field(default=None, metadata={"help": "Column of what the person said."})
+    response_column: str | None = field(default=None, metadata={"help": "Column of what was answered."})
+    encoding: str = field(default="utf-8", metadata={"help": "Encoding of text files."})
+    lowercase: bool = field(default=False, metadata={"help": "Put all text in lower case."})
+    near_duplicates: bool = field(
+        default=True, metadata={"help": "Drop a reply that nearly repeats another one to the same question."}
+    )
+    shipped_splits: str = field(
+        default="use",
+        metadata={
+            "help": "Splits that a data set ships: use them and stop if a question stands in two, use them and drop "
+            "such rows from training, or ignore them and split anew.",
+            "choices": ["use", "drop_leaks", "ignore"],
+        },
+    )
+    split_seed: int = field(default=42, metadata={"help": "Seed of the split by question."})
+    max_samples: int | None = field(default=None, metadata={"help": "Read at most this many rows of each data set."})
+
+    def __post_init__(self) -> None:
+        if self.shipped_splits not in ("use", "drop_leaks", "ignore"):
+            raise ValueError(f"shipped_splits is {self.shipped_splits!r}; it is one of use, drop_leaks, ignore")
+        if self.max_samples is not None and self.max_samples < 1:
+            raise ValueError(f"max_samples is {self.max_samples}; give at least 1, or leave it out for all")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Splits of dialogues, `{"messages": [...]}` each, and the report that belongs to them."""
+
+    splits: dict[str, list[Dialogue]] = field(repr=False)
+    report: DataReport
+
+    def save(self, folder: Path) -> None:
+        """Write train.jsonl, validation.jsonl, test.jsonl and data_report.json to `folder`, whole or not at all."""
+        with replacing(folder) as draft:
+            write_splits(draft, self.splits)
+            write_json(draft / "data_report.json", self.report.as_dict())
+
+
+def write_splits(folder: Path, splits: dict[str, list[Dialogue]]) -> None:
+    """Write each split's dialogues to `folder`, one JSON line each."""
+    for name in SPLITS:
+        write_jsonl(folder / f"{name}.jsonl", splits[name])
+
+
+def data_fingerprint(folder: Path) -> str:
+    """Return the SHA-256 of a prepared folder's three splits."""
+    return sha256_of(folder / f"{name}.jsonl" for name in SPLITS)
+
+
+def load_prepared(folder: Path) -> dict[str, list[Dialogue]]:
+    """Read back the splits that `Prepared.save` wrote.
+
+    Raises:
+        ValueError: a split is missing or not as it was written.
+    """
+    splits: dict[str, list[Dialogue]] = {}
+    for name in SPLITS:
+        path = folder / f"{name}.jsonl"
+        if not path.is_file():
+            raise ValueError(
+                f"{path} is missing; prepare the data again with recipes/prepare.py or recipes/finetune.py"
+            )
+        splits[name] = [{"messages": row["messages"]} for row in dialogues_of(Source(path.name, rows=_lines(path)))]
+    return splits
+
+
+def prepare(arguments: DataArguments, *, progress: bool = True) -> Prepared:
+    """Load, clean, scrub, de-duplicate and split by question.
+
+    Raises:
+        ValueError: nothing usable is left, or a question stands in two splits.
+    """
+    report = DataReport()
+    dialogues: list[Dialogue] = []
+    for name in arguments.dataset_name:
+        dialogues += _read(name, arguments, report, progress)
+    groups = group_by_question([dialogue["messages"] for dialogue in dialogues], progress=progress)
+    keep = _without_repeats(dialogues, groups, report, near=arguments.near_duplicates)
+    dialogues, groups = [dialogues[row] for row in keep], [groups[row] for row in keep]
+    if not dialogues:
+        raise ValueError(f"no dialogue is left of {report.rows_read} rows read ({_dropped(report)}); check the columns")
+    assigned = _assign(dialogues, groups, arguments, report)
+    splits: dict[str, list[Dialogue]] = {name: [] for name in SPLITS}
+    questions: dict[str, set[int]] = defaultdict(set)
+    for dialogue, group, split in zip(dialogues, groups, assigned, strict=True):
+        splits[split].append({"messages": dialogue["messages"]})
+        questions[split].add(group)
+    _check_leakage(splits, report, arguments)
+    report.fates["kept"] = sum(map(len, splits.values()))
+    report.splits = {name: {"dialogues": len(rows), "questions": len(questions[name])} for name, rows in splits.items()}
+    return Prepared(splits, report)
+
+
+def _lines(path: Path) -> Iterable[Any]:
+    return open_source(str(path)).rows
+
+
+def _read(name: str, arguments: DataArguments, report: DataReport, progress: bool) -> list[Dialogue]:
+    """Return the usable dialogues of one data set, cleaned and scrubbed, and count the rest."""
+    source = open_source(
+        name, license=arguments.dataset_license, encoding=arguments.encoding, revision=arguments.dataset_revision
+    )
+    rows = dialogues_of(source, context_column=arguments.context_column, response_column=arguments.response_column)
+    usable: list[Dialogue] = []
+    before = report.rows_read
+    for row in tqdm(rows, desc=f"reading {source.name}", unit=" rows", disable=not progress, leave=False):
+        report.rows_read += 1
+        messages, fate = _made_ready(row["messages"], arguments.lowercase, report)
+        if fate is None:
+            usable.append({"messages": messages, "split": row["split"]})
+        else:
+            report.fates[fate] += 1
+        if arguments.max_samples is not None and report.rows_read - before >= arguments.max_samples:
+            break
+    report.sources.append({**_provenance(name, source), "rows": report.rows_read - before})
+    return usable
+
+
+def _provenance(name: str, source: Source) -> dict[str, Any]:
+    """Return what a card says of the source; a folder that was prepared here remembers where its rows came from."""
+    earlier = Path(name) / "data_report.json"
+    if not earlier.is_file():
+        return source.as_dict()
+    origins = read_json(earlier)["sources"]
+    licenses = sorted({origin["license"] for origin in origins})
+    return {
+        "name": ", ".join(origin["name"] for origin in origins),
+        "license": licenses[0] if len(licenses) == 1 else " and ".join(licenses),
+        "non_commercial": any(origin["non_commercial"] for origin in origins),
+        "url": origins[0]["url"] if len(origins) == 1 else None,
+    }
+
+
+def _made_ready(messages: Sequence[Message], lowercase: bool, report: DataReport) -> tuple[list[Message], str | None]:
+    """Clean and scrub each message; return the person's first turn to the last reply, or why there is nothing."""
+    found: Counter[str] = Counter()
+    ready: list[Message] = []
+    for message in messages:
+        cleaned = clean_text(message["content"], lowercase=lowercase)
+        found["cleaned"] += cleaned != message["content"]
+        scrubbed = scrub(cleaned)
+        found.update(scrubbed.counts)
+        if message["role"] == "system":
+            found["system_removed"] += 1
+        elif not scrubbed.text:
+            continue
+        elif ready and ready[-1]["role"] == message["role"]:
+            ready[-1] = {"role": message["role"], "content": f"{ready[-1]['content']} {scrubbed.text}"}
+        else:
+            ready.append({"role": message["role"], "content": scrubbed.text})
+    roles = {message["role"] for message in ready}
+    if "user" not in roles:
+        return [], "empty_context"
+    if ready[0]["role"] == "assistant":
+        found["opening_reply_removed"] += 1
+        ready = ready[1:]
+    if ready[-1]["role"] == "user":
+        found["closing_turn_removed"] += 1
+        ready = ready[:-1]
+    if not ready:
+        return [], "empty_response"
+    count_edits(report.edits, found)
+    return ready, None
+
+
+def _without_repeats(
+    dialogues: Sequence[Dialogue], groups: Sequence[int], report: DataReport, *, near: bool
+) -> list[int]:
+    """Return the rows to keep: the first of each dialogue, and of replies that nearly agree within one question."""
+    seen: set[str] = set()
+    replies: dict[int, list[set[str]]] = defaultdict(list)
+    keep = []
+    for row, (dialogue, group) in enumerate(zip(dialogues, groups, strict=True)):
+        whole = "\n".join(f"{message['role']} {normalise(message['content'])}" for message in dialogue["messages"])
+        reply = shingles(normalise(" ".join(m["content"] for m in dialogue["messages"] if m["role"] == "assistant")))
+        if whole in seen:
+            report.fates["duplicate"] += 1
+        elif near and any(jaccard(reply, other) >= SAME_REPLY for other in replies[group]):
+            report.fates["near_duplicate"] += 1
+        else:
+            seen.add(whole)
+            replies[group].append(reply)
+            keep.append(row)
+    return keep
+
+
+def _assign(
+    dialogues: Sequence[Dialogue], groups: Sequence[int], arguments: DataArguments, report: DataReport
+) -> list[str]:
+    """Return each row's split: the shipped one where there is one, else by question."""
+    shipped = [dialogue["split"] for dialogue in dialogues]
+    if arguments.shipped_splits == "ignore" or not any(shipped):
+        return split_by_question(groups, seed=arguments.split_seed)
+    if not all(shipped):
+        raise ValueError(
+            f"{shipped.count(None)} of {len(shipped)} rows have no split and the others do; fill the split column, or "
+            "pass --shipped_splits ignore"
+        )
+    missing = [name for name in SPLITS if name not in shipped]
+    if "train" in missing:
+        raise ValueError("the shipped splits have no train rows; name one train, or pass --shipped_splits ignore")
+    report.split_by = "shipped split"
+    if missing:
+        report.split_by = f"shipped split, {' and '.join(missing)} taken from train by question"
+        _carve(shipped, groups, missing, arguments.split_seed)
+    return shipped
+
+
+def _carve(shipped: list[str], groups: Sequence[int], missing: Sequence[str], seed: int) -> None:
+    """Move questions from train to the splits that were not shipped, each as large as it would have been."""
+    rows = [row for row, split in enumerate(shipped) if split == "train"]
+    parts = split_by_question([groups[row] for row in rows], seed=seed)
+    for row, part in zip(rows, parts, strict=True):
+        if part in missing:
+            shipped[row] = part
+
+
+def _check_leakage(splits: dict[str, list[Dialogue]], report: DataReport, arguments: DataArguments) -> None:
+    """Look for questions in two splits; drop them from training if told, and stop if any is left."""
+    if arguments.shipped_splits == "drop_leaks":
+        leaks = _shared(splits)
+        rows = {row for split, row, *_ in leaks if split == "train"} | {leak[3] for leak in leaks if leak[2] == "train"}
+        report.fates["leaked"] = len(rows)
+        splits["train"] = [dialogue for row, dialogue in enumerate(splits["train"]) if row not in rows]
+    leaks = _shared(splits)
+    report.leakage = {"checked": True, "shared_questions": len(leaks)}
+    if leaks:
+        split, row, other, other_row = leaks[0]
+        raise ValueError(
+            f"{len(leaks)} questions stand in more than one split (first: {split} row {row + 1} and {other} row "
+            f"{other_row + 1}), so scores would measure memory; pass --shipped_splits drop_leaks or ignore"
+        )
+
+
+def _shared(splits: dict[str, list[Dialogue]]) -> list[tuple[str, int, str, int]]:
+    return shared_questions({name: [dialogue["messages"] for dialogue in rows] for name, rows in splits.items()})
+
+
+def _dropped(report: DataReport) -> str:
+    return ", ".join(f"{count} {fate.replace('_', ' ')}" for fate, count in report.fates.items() if count) or "none"

@@ -1,0 +1,84 @@
+"""Writing files so that nothing is ever half-written: write beside, then rename."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path` (same suffix) that takes its place on success.
+
+    What the block makes there may be a file or a folder. If the block raises, `path` is left as it was.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        draft = holder / target.name
+        yield draft
+        if target.is_dir():
+            _swap(draft, target, holder / "replaced")
+        else:
+            os.replace(draft, target)
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def _swap(draft: Path, target: Path, aside: Path) -> None:
+    """Put `draft` in the place of the folder `target`, which goes aside, and comes back if that fails."""
+    os.replace(target, aside)
+    try:
+        os.replace(draft, target)
+    except BaseException:
+        os.replace(aside, target)
+        raise
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` as UTF-8 to `path`, whole or not at all."""
+    with replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write `value` as indented JSON to `path`, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line to `path`, whole or not at all."""
+    with replacing(path) as draft, draft.open("w", encoding="utf-8") as lines:
+        for row in rows:
+            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read JSON from `path`.
+
+    Raises:
+        ValueError: the file is not JSON; the message names it.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); make it again or restore it") from error
+
+
+def sha256_of(paths: Iterable[str | os.PathLike[str]]) -> str:
+    """Return one SHA-256 over the names and bytes of `paths`, in the order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(path) for path in paths):
+        digest.update(path.name.encode())
+        with path.open("rb") as stream:
+            for chunk in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(chunk)
+    return digest.hexdigest()

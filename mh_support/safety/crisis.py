@@ -1,0 +1,181 @@
+"""The crisis check: does what a person has written so far call for people who can help?
+
+Rules only, in English, as a floor for a trained classifier to stand on. `assess` reads every turn of the person in
+full, whatever its length: a message is made plain (`plain_words`), then searched with the phrases of
+crisis_rules.json, which take time in proportion to the text. Nothing a person wrote is kept, logged or shown.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from mh_support.safety.crisis_rules import LEVELS, SOMEONE, SUICIDE, Rule, answers, rules
+from mh_support.safety.plain_words import PlainWords, plain_words
+
+_NONE, _CONCERN, _CRISIS, _EMERGENCY = range(len(LEVELS))
+_ROLES = ("user", "assistant", "system")
+# How far around a match the words that lower it may stand, in characters, and never beyond its sentence.
+_REACH = 120
+# A "yes" with more words than this is a message of its own, which the rules read.
+_ANSWER_WORDS = 12
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a rule matched: characters `start` to `end` of `messages[message]["content"]`; never the text itself."""
+
+    message: int
+    start: int
+    end: int
+    category: str
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What a conversation calls for.
+
+    `level` is "none", "concern" (pain that deserves a gentle word), "crisis" (someone may be in danger) or
+    "emergency" (danger now). `categories` say what about; in a crisis, only those that make it one. `spans` are the
+    places they were found in, in the order of the conversation.
+    """
+
+    level: str = "none"
+    categories: frozenset[str] = frozenset()
+    spans: tuple[Span, ...] = ()
+
+    @property
+    def is_crisis(self) -> bool:
+        """Whether to answer with people who can help instead of with a generated reply."""
+        return self.level in ("crisis", "emergency")
+
+
+@dataclass(frozen=True)
+class _Finding:
+    level: int  # index into LEVELS
+    span: Span
+
+    @property
+    def category(self) -> str:
+        return self.span.category
+
+
+def assess(messages: Sequence[Mapping[str, str]]) -> Assessment:
+    """Assess a conversation up to its latest turn.
+
+    Only the turns of the user are searched. A crisis, once said, stays at its level until the person clearly says
+    that they are safe, and is a concern from then on. Saying so of oneself leaves the danger of someone else
+    standing, and the other way round.
+
+    Raises ValueError for a message without a known role or without a text.
+
+    >>> assess([{"role": "user", "content": "This exam is killing me."}]).level
+    'none'
+    >>> assess([{"role": "user", "content": "I don't want to wake up tomorrow."}]).categories
+    frozenset({'suicide'})
+    """
+    standing: dict[str, list[_Finding]] = {}
+    eased: set[str] = set()
+    current: list[_Finding] = []
+    for index, message in enumerate(messages):
+        content = _content(message, index)
+        if message["role"] != "user":
+            continue
+        words = plain_words(content)
+        current = list(_findings(words, index, set(standing))) or _answer(messages, words, index)
+        serious = [finding for finding in current if finding.level >= _CRISIS]
+        if not serious:
+            released = _released(words.text, set(standing))
+            eased |= released
+            standing = {name: found for name, found in standing.items() if name not in released}
+        for finding in serious:
+            standing.setdefault(finding.category, []).append(finding)
+    return _summary([finding for found in standing.values() for finding in found], eased, current)
+
+
+def _content(message: Mapping[str, str], index: int) -> str:
+    role, content = message.get("role"), message.get("content")
+    if role not in _ROLES:
+        raise ValueError(f"message {index} has the role {role!r}; give each message one of {', '.join(_ROLES)}")
+    if not isinstance(content, str):
+        raise ValueError(f"message {index} has content of type {type(content).__name__}; give it as one string")
+    return content
+
+
+def _findings(words: PlainWords, index: int, standing: set[str]) -> Iterator[_Finding]:
+    """Yield what the rules find in one message."""
+    said = set(standing)
+    for rule in rules():
+        if rule.after is not None and rule.after not in said:
+            continue
+        for start, end, level in _matches(rule, words.text):
+            if level >= _CRISIS:
+                said.update(rule.categories)
+            place = words.place(start, end)
+            for category in rule.categories:
+                yield _Finding(level, Span(index, *place, category))
+
+
+def _matches(rule: Rule, text: str) -> Iterator[tuple[int, int, int]]:
+    """Yield start, end and level of each match that its sentence does not take back."""
+    at = 0
+    while found := rule.pattern.search(text, at):
+        level = _level(rule, text, found)
+        if level > _NONE:
+            yield found.start(), found.end(), level
+            at = found.end()
+        else:
+            # A match that was taken back may overlap one that counts: "I don't want to die, I want to die".
+            at = found.start() + 1
+
+
+def _level(rule: Rule, text: str, found: re.Match[str]) -> int:
+    before, after = _around(text, found)
+    level = LEVELS.index(rule.level)
+    for context in rule.unless:
+        cap = LEVELS.index(context.cap)
+        if cap < level and context.applies(before, found[0], after):
+            level = cap
+    return level
+
+
+def _around(text: str, found: re.Match[str]) -> tuple[str, str]:
+    """What stands before and after a match in its sentence, within reach."""
+    before = text[max(0, found.start() - _REACH) : found.start()].rpartition("/ ")[2]
+    after = text[found.end() : found.end() + _REACH].partition(" /")[0]
+    return before, after
+
+
+def _answer(messages: Sequence[Mapping[str, str]], words: PlainWords, index: int) -> list[_Finding]:
+    """Find a short "yes" to a question, in the turn before, whether the person thinks of suicide."""
+    asked = index > 0 and messages[index - 1]["role"] == "assistant"
+    if not asked or len(words.starts) > _ANSWER_WORDS or not answers("yes").match(words.text, 2):
+        return []
+    question = re.split(r"(?<=[.!])\s", messages[index - 1]["content"].strip())[-1]
+    if "?" not in question or not answers("asked").search(plain_words(question).text):
+        return []
+    return [_Finding(_CRISIS, Span(index, *words.place(2, len(words.text) - 2), SUICIDE))]
+
+
+def _released(text: str, standing: set[str]) -> set[str]:
+    """Say which of the categories that stand at crisis this message clearly declares over."""
+    own = standing - {SOMEONE} if _declares("safe", text) else set()
+    other = standing & {SOMEONE} if _declares("someone safe", text) else set()
+    return own | other
+
+
+def _declares(name: str, text: str) -> bool:
+    for found in answers(name).finditer(text):
+        before, after = _around(text, found)
+        unsure = answers("unsure before", " $").search(before) or answers("unsure after").match(after.lstrip())
+        if not unsure:
+            return True
+    return False
+
+
+def _summary(serious: list[_Finding], eased: set[str], current: list[_Finding]) -> Assessment:
+    counted = serious or current
+    categories = {finding.category for finding in counted} | (set() if serious else eased)
+    level = max([finding.level for finding in counted] + [_CONCERN if eased else _NONE])
+    spans = {finding.span for finding in counted}
+    in_order = sorted(spans, key=lambda span: (span.message, span.start, span.end, span.category))
+    return Assessment(LEVELS[level], frozenset(categories), tuple(in_order))

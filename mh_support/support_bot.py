@@ -1,0 +1,152 @@
+"""The one reply path: whatever answers a person goes through `SupportBot`.
+
+First the conversation is looked at for a crisis, and in one the reply is never the model's. Otherwise the model writes,
+and each sentence is checked before it is shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mh_support.dialogue import Message, check_messages
+from mh_support.generation import generation_config, stream_reply
+from mh_support.modeling import load_model, load_tokenizer
+from mh_support.safety import assess, check_reply, crisis_reply, resources_for, safe_reply
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+ATTEMPTS = 4  # The first reply and three more, before a safe one takes their place.
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')]*\s+")
+
+
+@dataclass
+class ReplyStream:
+    """A reply as it comes: iterate for its pieces; `kind` is model, crisis or safe; `text` is what has come so far."""
+
+    kind: str
+    _pieces: Iterator[str] = field(repr=False)
+    text: str = field(default="", repr=False)
+
+    def __iter__(self) -> ReplyStream:
+        return self
+
+    def __next__(self) -> str:
+        piece = next(self._pieces)
+        self.text += piece
+        return piece
+
+    def close(self) -> None:
+        """Stop the model; what has come stays in `text`."""
+        close = getattr(self._pieces, "close", None)
+        if close is not None:
+            close()
+
+
+class SupportBot:
+    """A model with its tokenizer and the checks around it.
+
+    Example:
+        >>> bot = SupportBot.from_pretrained("starter")
+        >>> for piece in bot.stream([{"role": "user", "content": "I feel alone."}]):
+        ...     print(piece, end="")
+
+    Args:
+        model: a causal LM, or an adapted one.
+        tokenizer: its tokenizer, with a chat template.
+        country: ISO 3166 code, such as "GB", of the services to name in a crisis; None names international directories.
+            It is only ever set, never guessed from what a person writes.
+        config: how replies are generated; by default as they are scored.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        country: str | None = None,
+        config: GenerationConfig | None = None,
+    ) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.resources = resources_for(country)
+        self.config = generation_config(tokenizer) if config is None else config
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model_name_or_path: str = "starter",
+        *,
+        revision: str | None = None,
+        country: str | None = None,
+        **generation: Any,
+    ) -> SupportBot:
+        """Load a run folder, a saved model, an adapter, a Hub id or `starter`.
+
+        Raises:
+            ValueError: no such model, or it cannot be reached.
+        """
+        tokenizer = load_tokenizer(model_name_or_path, revision=revision)
+        model = load_model(model_name_or_path, revision=revision)
+        return cls(model, tokenizer, country=country, config=generation_config(tokenizer, **generation))
+
+    def reply(self, messages: Sequence[Message]) -> str:
+        """Return a whole reply to the conversation so far.
+
+        Raises:
+            ValueError: no messages, or the last is not the person's.
+        """
+        stream = self.stream(messages)
+        for _ in stream:
+            pass
+        return stream.text
+
+    def stream(self, messages: Sequence[Message]) -> ReplyStream:
+        """Return a reply that comes piece by piece, a checked sentence at a time.
+
+        Raises:
+            ValueError: no messages, or the last is not the person's.
+        """
+        conversation = check_messages(messages)
+        if not conversation or conversation[-1]["role"] != "user":
+            raise ValueError("the conversation does not end with something the person said; add a user message")
+        assessment = assess(conversation)
+        turn = sum(message["role"] == "user" for message in conversation) - 1
+        if assessment.is_crisis:
+            return ReplyStream("crisis", iter([crisis_reply(assessment, self.resources, turn)]))
+        stream = ReplyStream("model", iter(()))
+        stream._pieces = self._checked(conversation, stream, turn)
+        return stream
+
+    def _checked(self, conversation: Sequence[Message], stream: ReplyStream, turn: int) -> Iterator[str]:
+        """Yield sentences that pass; if the first does not, try again, then give a safe reply."""
+        for _ in range(ATTEMPTS):
+            shown = False
+            for sentence in self._sentences(conversation):
+                # Checked with what went before, since a sentence can be harmful only in its place.
+                if not check_reply(stream.text + sentence).ok:
+                    break
+                shown = True
+                yield sentence
+            if shown:
+                return
+        stream.kind = "safe"
+        yield safe_reply(turn)
+
+    def _sentences(self, conversation: Sequence[Message]) -> Iterator[str]:
+        """Yield the model's reply sentence by sentence, each with the space that follows it."""
+        held = ""
+        pieces = stream_reply(self.model, self.tokenizer, conversation, self.config)
+        try:
+            for piece in pieces:
+                held += piece
+                while (end := _SENTENCE_END.search(held)) is not None:
+                    yield held[: end.end()]
+                    held = held[end.end() :]
+        finally:
+            pieces.close()  # type: ignore[attr-defined]
+        if held.strip():
+            yield held.rstrip()

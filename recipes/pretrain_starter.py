@@ -1,0 +1,25 @@
+"""Train the starter model from scratch, as it comes with the package.
+
+pip install -e '.[starter]'
+python recipes/pretrain_starter.py
+python recipes/pretrain_starter.py --max_steps 20 --output_dir /tmp/starter
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mh_support.cli import ArgumentParser, run
+from mh_support.data.report import table
+from mh_support.pretraining import StarterArguments, pretrain
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train and print what it was made of."""
+    (arguments,) = ArgumentParser(StarterArguments, description=__doc__).parse(argv)
+    card = pretrain(arguments)
+    print(table([("starter", arguments.output_dir), *card.items()]))
+
+
+if __name__ == "__main__":
+    run(main)
