@@ -1,13 +1,15 @@
-"""What goes along with training: TensorBoard, sample replies, and an estimate of the CO2."""
+"""What goes along with training: the rows' order, TensorBoard, sample replies, and an estimate of the CO2."""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import (
     PreTrainedTokenizerBase,
     TrainerCallback,
@@ -16,6 +18,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.integrations import TensorBoardCallback
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from mh_support.dialogue import Message
 from mh_support.files import read_json, write_json
@@ -29,6 +32,31 @@ def tensorboard_callback(folder: Path) -> TensorBoardCallback:
     callback = TensorBoardCallback()
     callback.logging_dir = str(folder)
     return callback
+
+
+class EpochOrderCallback(TrainerCallback):
+    """Let the order of an epoch's rows follow from the seed and the epoch alone.
+
+    transformers' length-grouped sampler draws it from the same random numbers as dropout. These are not the same ones
+    in a resumed epoch, which would repeat some rows and miss others, nor in each of several processes.
+    """
+
+    def on_epoch_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        train_dataloader: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Seed the sampler for the epoch."""
+        batches = train_dataloader.batch_sampler
+        while hasattr(batches, "batch_sampler"):
+            batches = batches.batch_sampler
+        if isinstance(batches.sampler, LengthGroupedSampler):
+            epoch = state.global_step // math.ceil(len(train_dataloader) / args.gradient_accumulation_steps)
+            seed = args.seed if args.data_seed is None else args.data_seed
+            batches.sampler.generator = torch.Generator().manual_seed(seed + epoch)
 
 
 class SampleRepliesCallback(TrainerCallback):

@@ -16,8 +16,8 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from mh_support.data.report import EDITS, FATES
 from mh_support.files import read_json
+from mh_support.readability import reading_grade
 from mh_support.scores import METRICS, ROWS
-
 
 PUBLISHED = ("perplexity", "rouge1", "rouge2", "rougeL", "bleu", "bleu2")  # What model-index tells the Hub.
 # Of some hundred and fifty arguments, those a reader needs to train the same model. None holds a path or an account.
@@ -91,20 +91,35 @@ def render_space_readme(repo_id: str, model_id: str) -> str:
     return _render("space.md", repo_id, model_id=model_id)
 
 
-def render_dataset_card(repo_id: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the data card of the sample dialogues: counts, topics and strategies come from `rows` themselves.
+def render_dataset_card(
+    repo_id: str, rows: Sequence[Mapping[str, Any]], *, splits: Mapping[str, int] | None = None
+) -> str:
+    """Return the data card of the sample dialogues: counts, topics, strategies and reading level come from `rows`.
+
+    Args:
+        repo_id: what `load_dataset` is to be given: a Hub id, or a folder in a folder.
+        rows: every dialogue.
+        splits: how many of them each file beside the card holds, as `{"train": 490}` for a `train.jsonl`.
 
     Raises:
-        ValueError: there are no rows, or `repo_id` is not an id.
+        ValueError: there are no rows, `splits` do not add up to them, or `repo_id` is not an id.
     """
     validate_repo_id(repo_id)
     if not rows:
         raise ValueError("there are no dialogues to describe; give the rows of the sample dialogues")
+    if splits is not None and sum(splits.values()) != len(rows):
+        raise ValueError(
+            f"the splits hold {sum(splits.values())} dialogues and {len(rows)} are given; give all of them"
+        )
+    turns = [message for row in rows for message in row["messages"]]
+    said = "\n".join(message["content"] for message in turns if message["role"] == "assistant")
     return _render(
         "dataset.md",
         repo_id,
         rows=rows,
-        turns=[message for row in rows for message in row["messages"]],
+        turns=turns,
+        splits=splits,
+        grade=reading_grade(said) if said.strip() else None,
         ages=[row["age"] for row in rows if row.get("age") is not None],
         topics=Counter(row["topic"] for row in rows if row.get("topic")).most_common(),
         strategies=Counter(strategy for row in rows for strategy in row.get("strategies", [])).most_common(),

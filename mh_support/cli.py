@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 import sys
 from argparse import Namespace
@@ -13,6 +14,7 @@ from typing import Any, NoReturn
 
 import yaml
 from transformers import HfArgumentParser
+from transformers import logging as transformers_logging
 
 # What a person's machine or input can do wrong. Anything else is a fault of this package and shows its traceback.
 EXPECTED_ERRORS = (ValueError, OSError)
@@ -116,6 +118,9 @@ def one_line(error: BaseException | str) -> str:
 
 def run(main: Callable[[], Any]) -> NoReturn:
     """Run a recipe's `main` and exit: 0, or 1 after one line on stderr, or 130 after Ctrl-C."""
+    if "TRANSFORMERS_VERBOSITY" not in os.environ:
+        # Its hints are for those who call it themselves; a person at a recipe should see the recipe's own words.
+        transformers_logging.set_verbosity_error()
     try:
         main()
     except EXPECTED_ERRORS as error:

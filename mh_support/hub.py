@@ -15,6 +15,7 @@ from typing import Any
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
+from tqdm import tqdm
 
 from mh_support.card import check_publishable, render_space_readme, write_card
 from mh_support.cli import one_line
@@ -29,7 +30,7 @@ MODEL_FILES = re.compile(
     r"|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|merges\.txt|tokenizer\.model"
     r"|chat_template\.jinja"
 )
-SECRET = re.compile(rb"\bhf_[A-Za-z0-9]{20,}\b")
+SECRET = re.compile(rb"hf_[A-Za-z0-9]{20,}")
 
 
 @dataclass
@@ -141,11 +142,8 @@ def _merged(run: RunFolder, folder: Path) -> Path:
     adapted: Any = load_model(str(run.model))
     adapted.merge_and_unload(safe_merge=True).save_pretrained(folder)
     for path in run.model.iterdir():
-        if (
-            MODEL_FILES.fullmatch(path.name)
-            and not path.name.startswith("adapter")
-            and not (folder / path.name).exists()
-        ):
+        # The base's own generation settings, which came with it, give way to the run's.
+        if MODEL_FILES.fullmatch(path.name) and not path.name.startswith("adapter"):
             shutil.copy(path, folder)
     return folder
 
@@ -181,14 +179,18 @@ def _commit(api: HfApi, repo: str, kind: str, files: Mapping[str, bytes | Path],
     try:
         sdk = {"space_sdk": "gradio"} if kind == "space" else {}
         address = api.create_repo(repo, repo_type=kind, private=private, exist_ok=True, **sdk)  # type: ignore[arg-type]
-        if private and not api.repo_info(repo, repo_type=kind).private:
-            raise ValueError(f"{repo} is public already; make it private on the Hub first, or add --public true")
+        if api.repo_info(repo, repo_type=kind).private != private:
+            is_now, wanted, flag = ("public", "private", "add") if private else ("private", "public", "leave out")
+            raise ValueError(f"{repo} is {is_now} already; make it {wanted} on the Hub first, or {flag} --public true")
         there = api.list_repo_files(repo, repo_type=kind)
         stale = [name for name in there if name not in files and name != ".gitattributes" and _ours(name, kind)]
         operations += [CommitOperationDelete(name) for name in stale]
         api.create_commit(repo, operations, repo_type=kind, commit_message="Publish with mh-support")
     except (HTTPError, OSError, RuntimeError) as error:
-        # RuntimeError is what huggingface_hub raises where the upload of a large file fails.
+        # RuntimeError is what huggingface_hub raises where the upload of a large file fails. It leaves the progress bar
+        # open, on whose line the message would stand.
+        for bar in list(tqdm._instances):
+            bar.close()
         raise ValueError(_refusal(error, repo, kind)) from error
     return str(address)
 
@@ -200,7 +202,8 @@ def _ours(name: str, kind: str) -> bool:
 def _refusal(error: BaseException, repo: str, kind: str) -> str:
     """Return one line on why the Hub did not take it, and what to do."""
     status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else None
-    said = one_line(error.server_message or "") if isinstance(error, HfHubHTTPError) else one_line(error)
+    message = error.server_message or f"status {status}" if isinstance(error, HfHubHTTPError) else error
+    said = one_line(message)
     if isinstance(error, LocalTokenNotFoundError) or status == 401 or isinstance(error, RepositoryNotFoundError):
         return f"the Hub does not know you as one who may write to {repo}; log in with a token that may: hf auth login"
     if kind == "space" and status in (402, 403):
@@ -212,4 +215,4 @@ def _refusal(error: BaseException, repo: str, kind: str) -> str:
         return (
             f"the Hub does not let this token write to {repo} ({said}); use one that may write there, or another owner"
         )
-    return f"publishing {repo} was cut short ({said}); nothing of it is visible yet, run the same command again"
+    return f"publishing {repo} was cut short ({said}); the Hub has all of it or nothing, run the same command again"

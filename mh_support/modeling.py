@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.peft_utils import find_adapter_config_file
 
 from mh_support.dialogue import set_chat_template
 from mh_support.files import read_json, sha256_of
@@ -117,7 +118,7 @@ def load_model(
         ValueError: there is no such model, it cannot be reached, or it is no causal LM.
     """
     path = model_path(name_or_path)
-    adapter = _adapter_config(path)
+    adapter = _adapter_config(path, revision)
     try:
         if adapter is None:
             return AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=dtype)
@@ -126,20 +127,23 @@ def load_model(
         base = AutoModelForCausalLM.from_pretrained(
             model_path(adapter["base_model_name_or_path"]), revision=adapter.get("revision"), dtype=dtype
         )
-        return PeftModel.from_pretrained(base, path)  # type: ignore[return-value]
+        return PeftModel.from_pretrained(base, path, revision=revision)  # type: ignore[return-value]
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ValueError(_not_found("causal language model", name_or_path, error)) from error
 
 
 def adapter_base(path: str) -> str | None:
-    """Return the base model that a local adapter folder names, or None where there is no adapter."""
+    """Return the base model that an adapter names, in a folder or on the Hub, or None where there is no adapter."""
     config = _adapter_config(path)
     return None if config is None else config["base_model_name_or_path"]
 
 
-def _adapter_config(path: str) -> dict[str, Any] | None:
-    config = Path(path) / "adapter_config.json"
-    return read_json(config) if config.is_file() else None
+def _adapter_config(path: str, revision: str | None = None) -> dict[str, Any] | None:
+    try:
+        config = find_adapter_config_file(path, revision=revision)
+    except OSError:
+        return None  # There is no such model; what loads it next says so.
+    return None if config is None else read_json(config)
 
 
 def _not_found(what: str, name: str, error: BaseException) -> str:

@@ -1,10 +1,9 @@
-"""Pictures of a run: losses, lengths of replies, words, scores. Drawn without a display or pyplot's global state."""
+"""Pictures of a run: losses, lengths of replies, scores, and the word clouds of `mh_support.word_clouds`."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,34 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from mh_support.files import read_json, replacing
+from mh_support.drawing import AMBER, BLUE, GREEN, GREY, INK, frame, new_figure, note, save, say
+from mh_support.files import read_json
 from mh_support.scores import METRICS, ROWS, Metric
+from mh_support.word_clouds import word_clouds
 
-# Okabe and Ito's palette, told apart by people with any colour vision (jfly.uni-koeln.de/color).
-BLUE, AMBER, GREEN, INK, GREY = "#0072B2", "#E69F00", "#009E73", "#222222", "#6B6B6B"
-DOTS_PER_INCH = 150
 SMOOTHED_FROM = 40  # Fewer logged losses than this are easy to read as they are.
 LENGTH_BARS = 30
-WORDS_SHOWN, FEW_WORDS = 120, 20
 SCORE_COLUMNS = 4  # More would be too small to read on a page.
-# A word that a single person used may be a name or a place: only words that two texts share are shown.
-TEXTS_SHARING_A_WORD = 2
-# Words that say nothing of what a conversation is about, beyond the stop words of wordcloud and scikit-learn.
-EMPTY_WORDS = """
-able actually ago ask asked asking asks away bit called came come comes coming day days eight eleven exactly far
-find forty found gave gets getting given goes going gone good got hear hour hours keeps kept kind knew know
-knows leave left let little long look looked looking looks lot lots make makes making maybe mean means meant
-minute minutes month months near need needs new nine okay old ones past people person place quite read real
-really right round said sat saw say saying says second seen sentence seven short sit small somebody soon sort
-start started stood stop stopped stuff sure taken takes tell telling thank thanks thing things think thinking
-thinks thirty thought till time times today told tomorrow took try trying turn twenty use used want wanted wants
-way week weeks went whether will wonder word words yeah year years yes yesterday
-"""
 COMPARED = {
     "base": ("Base model, before fine-tuning", AMBER),
     "tuned": ("Fine-tuned model, after", BLUE),
@@ -65,11 +46,11 @@ def loss_curves(log_history: Sequence[Mapping[str, Any]], path: Path) -> Path:
         notes = ["Lower is better. No validation loss was logged, so memorising cannot be seen here."]
     if train_lost + validation_lost:
         notes.append(f"Left out because they are not finite numbers: {train_lost + validation_lost}.")
-    figure = _figure(9, 5, "Loss on training and validation dialogues", *notes)
+    figure = new_figure(9, 5, "Loss on training and validation dialogues", *notes)
     if not train and not validation:
-        return _say(figure, "No loss was logged in this run.", path)
+        return say(figure, "No loss was logged in this run.", path)
     axes = figure.subplots()
-    _frame(axes, "Training step (updates of the weights)", "Cross-entropy loss (nats a token)")
+    frame(axes, "Training step (updates of the weights)", "Cross-entropy loss (nats a token)")
     if train:
         _draw_training(axes, train)
     if validation:
@@ -84,7 +65,7 @@ def loss_curves(log_history: Sequence[Mapping[str, Any]], path: Path) -> Path:
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.margins(x=0.03, y=0.12)
     axes.legend(frameon=False, fontsize=10)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def response_lengths(replies: Mapping[str, Sequence[str]], path: Path) -> Path:
@@ -96,9 +77,9 @@ def response_lengths(replies: Mapping[str, Sequence[str]], path: Path) -> Path:
     """
     lengths = {name: [len(text.split()) for text in texts] for name, texts in replies.items()}
     everything = sorted(length for values in lengths.values() for length in values)
-    figure = _figure(9, 1.4 + 1.7 * max(len(lengths), 1), "Length of the replies, before and after fine-tuning")
+    figure = new_figure(9, 1.4 + 1.7 * max(len(lengths), 1), "Length of the replies, before and after fine-tuning")
     if not everything:
-        return _say(figure, "There are no replies to measure.", path)
+        return say(figure, "There are no replies to measure.", path)
     longest = everything[math.ceil(0.99 * len(everything)) - 1]
     width = math.ceil((longest + 1) / LENGTH_BARS)
     bars = longest // width + 1
@@ -109,20 +90,8 @@ def response_lengths(replies: Mapping[str, Sequence[str]], path: Path) -> Path:
     panels[-1].set_xlim(-0.5, bars * width - 0.5)
     beyond = sum(length >= bars * width for length in everything)
     gathered = f" Longer than {bars * width - 1:,} words, counted in the last bar: {beyond:,}." if beyond else ""
-    _note(figure, "The dashed line is the median." + gathered)
-    return _save(figure, path)
-
-
-def word_clouds(contexts: Sequence[str], responses: Sequence[str], directory: Path) -> list[Path]:
-    """Draw the words of both sides as `contexts.png` and `responses.png` in `directory`.
-
-    The larger a word, the more texts hold it. Stop words are dropped, and so is every word that only one text holds.
-    The same texts always give the same pictures.
-    """
-    return [
-        _word_cloud(contexts, "What people write about", Path(directory) / "contexts.png"),
-        _word_cloud(responses, "What the replies say", Path(directory) / "responses.png"),
-    ]
+    note(figure, "The dashed line is the median." + gathered)
+    return save(figure, path)
 
 
 def score_table(results: Mapping[str, Any], path: Path, split: str = "test") -> Path:
@@ -140,7 +109,7 @@ def score_table(results: Mapping[str, Any], path: Path, split: str = "test") -> 
     metrics = [metric for metric in METRICS if any(metric.key in scored["rows"][name] for name in names)]
     columns = max(1, min(len(metrics), SCORE_COLUMNS))
     lines = max(1, math.ceil(len(metrics) / columns))
-    figure = _figure(
+    figure = new_figure(
         2 + 2.7 * max(columns, 3),
         1.4 + lines * (0.8 + 0.52 * max(len(names), 1)),
         f"Replies to the {split} dialogues, scored",
@@ -148,7 +117,7 @@ def score_table(results: Mapping[str, Any], path: Path, split: str = "test") -> 
         "Dot: the score. Bar: its 95 % interval. Where bars overlap, the difference may be chance.",
     )
     if not metrics:
-        return _say(figure, "There are no scores to show.", path)
+        return say(figure, "There are no scores to show.", path)
     panels = figure.subplots(lines, columns, sharey=True, squeeze=False)
     for place, axes in enumerate(panels.flat):
         if place >= len(metrics):
@@ -158,7 +127,7 @@ def score_table(results: Mapping[str, Any], path: Path, split: str = "test") -> 
         axes.set_yticks(range(len(names)), [ROWS[name] for name in names], color=INK)
         axes.tick_params(axis="y", length=0, labelleft=place % columns == 0)
     panels[0, 0].set_ylim(len(names) - 0.45, -0.55)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def save_plots(run_dir: Path, results: Mapping[str, Any] | None = None, split: str = "test") -> list[Path]:
@@ -192,41 +161,6 @@ def save_plots(run_dir: Path, results: Mapping[str, Any] | None = None, split: s
     return made
 
 
-def _figure(width: float, height: float, title: str, *notes: str) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
-    figure.suptitle(title, x=0.015, ha="left", fontsize=14, fontweight="bold", color=INK)
-    _note(figure, *notes)
-    return figure
-
-
-def _note(figure: Figure, *lines: str) -> None:
-    figure.supxlabel("\n".join(lines), x=0.015, ha="left", fontsize=9, color=GREY)
-
-
-def _frame(axes: Axes, x_label: str, y_label: str) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.grid(color="#DDDDDD", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, labelsize=10)
-    axes.set_xlabel(x_label, color=INK)
-    axes.set_ylabel(y_label, color=INK)
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    with replacing(path) as draft:
-        figure.savefig(draft, format="png", facecolor="white", metadata={"Software": None})
-    return Path(path)
-
-
-def _say(figure: Figure, text: str, path: Path) -> Path:
-    """Save a picture that says in words why there is nothing to draw."""
-    _note(figure)
-    figure.set_figheight(2.4)
-    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=13, color=INK)
-    return _save(figure, path)
-
-
 def _series(log_history: Iterable[Mapping[str, Any]], key: str) -> tuple[dict[int, float], int]:
     """Return the finite values of `key` by step in the order of the steps, and how many were not finite."""
     values = {int(entry["step"]): float(entry[key]) for entry in log_history if key in entry and "step" in entry}
@@ -247,7 +181,7 @@ def _draw_training(axes: Axes, train: dict[int, float]) -> None:
 
 def _draw_lengths(axes: Axes, values: Sequence[int], width: int, bars: int, label: str, colour: str) -> None:
     """Draw one panel: bars over `width` whole numbers of words each, the last one holding all that is longer."""
-    _frame(axes, "", "Share of replies")
+    frame(axes, "", "Share of replies")
     axes.set_title(label, loc="left", fontsize=11, color=INK)
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     if not values:
@@ -265,57 +199,9 @@ def _draw_lengths(axes: Axes, values: Sequence[int], width: int, bars: int, labe
     )
 
 
-def _word_cloud(texts: Sequence[str], title: str, path: Path) -> Path:
-    from wordcloud import WordCloud  # Only here: it brings Pillow along.
-
-    shared = {word: count for word, count in _words(texts).items() if count >= TEXTS_SHARING_A_WORD}
-    height = 640 if len(shared) > FEW_WORDS else 200
-    figure = _figure(
-        9,
-        1.2 + height / DOTS_PER_INCH,
-        title,
-        f"Training dialogues: {len(texts):,}. The larger a word, the more of them hold it.",
-        "Common words are left out, and so are words that a single dialogue holds.",
-    )
-    if not shared:
-        return _say(figure, "Common words aside, no word stands in two dialogues.", path)
-    most = max(shared.values())
-    cloud = WordCloud(
-        width=1300,
-        height=height,
-        background_color="white",
-        max_words=WORDS_SHOWN,
-        font_path=findfont("DejaVu Sans"),
-        random_state=42,
-        prefer_horizontal=1.0,
-        max_font_size=130,
-        relative_scaling=0.6,
-        color_func=lambda word, **_: BLUE if shared[word] > most / 3 else INK,
-    ).generate_from_frequencies(dict(sorted(shared.items())))
-    axes = figure.subplots()
-    axes.imshow(cloud.to_array(), interpolation="bilinear")
-    axes.set_axis_off()
-    return _save(figure, path)
-
-
-def _words(texts: Iterable[str]) -> Counter[str]:
-    """Count, for every word that is not a stop word, how many of `texts` hold it."""
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-    from wordcloud import STOPWORDS
-
-    dropped = STOPWORDS | ENGLISH_STOP_WORDS | set(EMPTY_WORDS.split())
-    counts: Counter[str] = Counter()
-    for text in texts:
-        words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", text.lower().replace("\u2019", "'"))
-        # A word's 's goes; what still holds an apostrophe is a contraction such as needn't.
-        plain = {word.removesuffix("'s") for word in words}
-        counts.update(word for word in plain if len(word) > 2 and "'" not in word and word not in dropped)
-    return counts
-
-
 def _draw_metric(axes: Axes, metric: Metric, scores: Mapping[str, Mapping[str, Any] | None]) -> None:
     """Draw one metric's panel: a line a row with its value in figures above a dot and the bar of its interval."""
-    _frame(axes, "", "")
+    frame(axes, "", "")
     axes.grid(color="#ECECEC", linewidth=0.6)
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)

@@ -3,271 +3,37 @@
 from __future__ import annotations
 
 import json
-import math
 import platform
 import tempfile
-from collections.abc import Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from importlib.metadata import version
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import broadcast_object_list
-from datasets import Dataset
-from tqdm.auto import tqdm
-from transformers import (
-    DataCollatorForSeq2Seq,
-    EarlyStoppingCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-    set_seed,
-)
+from transformers import DataCollatorForSeq2Seq, EarlyStoppingCallback, Trainer, TrainerCallback, TrainerState
 
-from mh_support.callbacks import EmissionsCallback, SampleRepliesCallback, tensorboard_callback
-from mh_support.data.preparation import (
-    DataArguments,
-    Dialogue,
-    Prepared,
-    data_fingerprint,
-    prepare,
-    write_splits,
-)
-from mh_support.dialogue import IGNORED, encode_dialogue, set_chat_template
-from mh_support.files import replacing, write_json
+from mh_support.callbacks import EmissionsCallback, EpochOrderCallback, SampleRepliesCallback, tensorboard_callback
+from mh_support.data.preparation import DataArguments, Prepared, data_fingerprint, prepare, write_splits
+from mh_support.dialogue import IGNORED
+from mh_support.files import read_json, replacing, write_json
 from mh_support.generation import generation_config
-from mh_support.modeling import (
-    ModelArguments,
-    count_parameters,
-    load_model,
-    load_tokenizer,
-    memory_estimate,
-    prepare_training,
-    state_fingerprint,
-    supports_bf16,
-    weights_fingerprint,
-)
+from mh_support.modeling import ModelArguments, load_model, weights_fingerprint
+from mh_support.plan import Encoded, Plan, describe, describe_rows, encode_split, make_plan
 from mh_support.run_folder import LATEST, RUNS, RunFolder, new_run_path, now, point_latest
+from mh_support.training_arguments import FinetuneArguments
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
+
+__all__ = ["Encoded", "FinetuneArguments", "Plan", "describe", "describe_rows", "encode_split", "finetune", "make_plan"]
 
 # Arguments that say where, how loudly or for how long a run is worked at, and not what comes of it.
 NOT_OF_THE_RESULT = frozenset(
     {"output_dir", "resume", "dry_run", "disable_tqdm", "log_level", "log_level_replica", "local_rank", "logging_dir"}
 )
-
-
-@dataclass
-class FinetuneArguments(TrainingArguments):
-    """transformers' TrainingArguments, with the defaults of the project this grew from, and what dialogues need.
-
-    25 epochs in batches of 10 with AdamW; every 500 steps a checkpoint and an evaluation (each epoch, if the whole run
-    is shorter); the best checkpoint is kept and training stops early when it no longer gets better.
-    """
-
-    output_dir: str | None = field(
-        default=None,
-        metadata={"help": "Run folder; a new one under runs/ by default. An unfinished run there goes on."},
-    )
-    num_train_epochs: float = field(default=25, metadata={"help": "Epochs, unless early stopping ends them."})
-    per_device_train_batch_size: int = field(default=10, metadata={"help": "Rows a training batch."})
-    per_device_eval_batch_size: int = field(default=10, metadata={"help": "Rows an evaluation batch."})
-    learning_rate: float = field(default=5e-5, metadata={"help": "AdamW's peak learning rate."})
-    eval_strategy: str = field(default="steps", metadata={"help": "Evaluate every eval_steps steps, or epoch."})
-    eval_steps: float | None = field(default=500, metadata={"help": "Steps between evaluations."})
-    save_strategy: str = field(default="steps", metadata={"help": "Save every save_steps steps, or epoch."})
-    save_steps: float = field(default=500, metadata={"help": "Steps between checkpoints."})
-    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept, the best always among them."})
-    logging_steps: float = field(default=10, metadata={"help": "Steps between logged training losses."})
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "End with the best checkpoint."})
-    metric_for_best_model: str | None = field(default="eval_loss", metadata={"help": "What best means."})
-    greater_is_better: bool | None = field(default=False, metadata={"help": "Whether more of it is better."})
-    bf16: bool | None = field(  # type: ignore[assignment]
-        default=None, metadata={"help": "Compute in bf16; by default where the processor or GPU really does."}
-    )
-    train_sampling_strategy: str = field(
-        default="group_by_length", metadata={"help": "Rows of like length share a batch, which saves padding."}
-    )
-    report_to: str | None = field(
-        default="none", metadata={"help": "Further loggers; TensorBoard always writes under the run folder."}
-    )
-    restore_callback_states_from_checkpoint: bool = field(
-        default=True, metadata={"help": "Resume early stopping's patience with the rest."}
-    )
-    early_stopping_patience: int = field(
-        default=3, metadata={"help": "Evaluations without a better loss before training stops; 0 never stops early."}
-    )
-    max_length: int = field(default=512, metadata={"help": "Tokens a row has at most."})
-    long_inputs: str = field(
-        default="truncate",
-        metadata={
-            "help": "Dialogues longer than max_length: cut the oldest, split into several rows, or drop.",
-            "choices": ["truncate", "split", "drop"],
-        },
-    )
-    completion_only_loss: bool = field(
-        default=True, metadata={"help": "Learn from the supporter's turns only; false learns from the person's too."}
-    )
-    sample_replies: int = field(default=2, metadata={"help": "Replies to show at each evaluation."})
-    country_iso_code: str = field(
-        default="USA", metadata={"help": "Where the machine stands (ISO 3166, three letters), for the estimate of CO2."}
-    )
-    resume: bool = field(
-        default=False, metadata={"help": "Go on with runs/latest, or with --output_dir; an error if there is none."}
-    )
-    dry_run: bool = field(default=False, metadata={"help": "Print what would be trained, and stop."})
-
-    def __post_init__(self) -> None:
-        if not torch.cuda.is_available():
-            self.use_cpu = True
-        if self.bf16 is None:
-            self.bf16 = not self.fp16 and supports_bf16("cpu" if self.use_cpu else "cuda")
-        if self.long_inputs not in ("truncate", "split", "drop"):
-            raise ValueError(f"long_inputs is {self.long_inputs!r}; it is one of truncate, split, drop")
-        if self.max_length < 16:
-            raise ValueError(f"max_length is {self.max_length}; a row needs at least 16 tokens")
-        if self.early_stopping_patience < 0 or self.sample_replies < 0:
-            raise ValueError("early_stopping_patience and sample_replies are 0 or more")
-        super().__post_init__()
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """One split as token rows, and its counts of dialogues, rows, tokens and long dialogues."""
-
-    rows: Dataset = field(repr=False)
-    counts: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that is known of a run before its first step."""
-
-    model: PreTrainedModel = field(repr=False)
-    tokenizer: PreTrainedTokenizerBase = field(repr=False)
-    splits: dict[str, list[Dialogue]] = field(repr=False)
-    encoded: dict[str, Encoded] = field(repr=False)
-    steps: int
-    base_weights: str
-    record: dict[str, Any]
-
-
-def encode_split(
-    tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Dialogue], arguments: FinetuneArguments, name: str
-) -> Encoded:
-    """Return a split's rows of `input_ids`, `labels` and `length`, and their counts.
-
-    Raises:
-        ValueError: no row is left.
-    """
-    rows: list[dict[str, Any]] = []
-    long = 0
-    for dialogue in tqdm(dialogues, desc=f"encoding {name}", disable=arguments.disable_tqdm, leave=False):
-        encoded = encode_dialogue(
-            tokenizer,
-            dialogue["messages"],
-            max_length=arguments.max_length,
-            long_inputs=arguments.long_inputs,
-            completion_only_loss=arguments.completion_only_loss,
-        )
-        long += encoded.long
-        rows += [{**row, "length": len(row["input_ids"])} for row in encoded.rows]
-    if not rows:
-        raise ValueError(
-            f"no {name} row is left: {long} of {len(dialogues)} dialogues are longer than max_length "
-            f"{arguments.max_length}; raise it or pass --long_inputs truncate"
-        )
-    counts = {
-        "dialogues": len(dialogues),
-        "rows": len(rows),
-        "tokens": sum(row["length"] for row in rows),
-        "supervised_tokens": sum(label != IGNORED for row in rows for label in row["labels"]),
-        "long_dialogues": long,
-    }
-    return Encoded(Dataset.from_list(rows), counts)
-
-
-def make_plan(model_arguments: ModelArguments, prepared: Prepared, arguments: FinetuneArguments) -> Plan:
-    """Load the model, encode the splits and count what training will take.
-
-    Raises:
-        ValueError: the model cannot be loaded, or does not fit the arguments.
-    """
-    name = model_arguments.model_name_or_path
-    tokenizer = load_tokenizer(name, revision=model_arguments.model_revision)
-    set_chat_template(tokenizer)
-    set_seed(arguments.seed)
-    model = load_model(name, revision=model_arguments.model_revision)
-    positions = int(model.config.max_position_embeddings)
-    if arguments.max_length > positions:
-        raise ValueError(f"max_length is {arguments.max_length} and the model has {positions} positions; give fewer")
-    base_weights = state_fingerprint(model)
-    architecture, parameters = type(model).__name__, count_parameters(model)[1]
-    model = prepare_training(model, model_arguments)
-    encoded = {
-        split: encode_split(tokenizer, prepared.splits[split], arguments, split) for split in ("train", "validation")
-    }
-    record = {
-        "base_model": {
-            "name_or_path": name,
-            "is_local": name != "starter" and Path(name).exists(),
-            "revision": model_arguments.model_revision,
-            "architecture": architecture,
-            "parameters": parameters,
-        },
-        "method": {**model_arguments.as_method(), "trainable_parameters": count_parameters(model)[0]},
-    }
-    steps = _steps(len(encoded["train"].rows), arguments)
-    return Plan(model, tokenizer, prepared.splits, encoded, steps, base_weights, record)
-
-
-def _steps(rows: int, arguments: FinetuneArguments) -> int:
-    """Return how many optimizer steps the run has, and let a short run be evaluated at least each epoch."""
-    batch = arguments.train_batch_size * arguments.world_size
-    each_epoch = max(1, math.ceil(math.ceil(rows / batch) / arguments.gradient_accumulation_steps))
-    steps = arguments.max_steps if arguments.max_steps > 0 else math.ceil(each_epoch * arguments.num_train_epochs)
-    arguments.eval_steps = arguments.save_steps if arguments.eval_steps is None else arguments.eval_steps
-    if steps < arguments.eval_steps:
-        arguments.eval_steps = arguments.save_steps = min(each_epoch, steps)
-    return steps
-
-
-def describe(plan: Plan, arguments: FinetuneArguments) -> str:
-    """Return what would be trained: rows, tokens, parameters, steps, memory, and the first three rows as encoded."""
-    trainable, total = count_parameters(plan.model)
-    train = plan.encoded["train"].counts
-    memory = memory_estimate(
-        plan.model, batch_size=arguments.per_device_train_batch_size, max_length=arguments.max_length
-    )
-    lines = [
-        f"model        {plan.record['base_model']['name_or_path']}, {plan.record['method']['kind']}",
-        f"parameters   {trainable:,} trainable of {total:,}",
-        f"precision    {'bf16' if arguments.bf16 else 'fp16' if arguments.fp16 else 'fp32'} on {arguments.device.type}",
-        f"rows         {train['rows']:,} from {train['dialogues']:,} dialogues ({train['long_dialogues']:,} long: "
-        f"{arguments.long_inputs}), validation {plan.encoded['validation'].counts['rows']:,}",
-        f"tokens       {train['tokens']:,} an epoch, {train['supervised_tokens']:,} of them supervised",
-        f"steps        {plan.steps:,}, evaluated and saved every {arguments.eval_steps:,}",
-        f"memory       about {memory / 2**30:.1f} GiB",
-    ]
-    return "\n".join(lines)
-
-
-def describe_rows(plan: Plan, count: int = 3) -> str:
-    """Return the first rows as text, what is supervised in [brackets]."""
-    lines = []
-    for row in plan.encoded["train"].rows.select(range(min(count, len(plan.encoded["train"].rows)))):
-        pieces = []
-        for supervised, group in groupby(
-            zip(row["input_ids"], row["labels"], strict=True), lambda pair: pair[1] != IGNORED
-        ):
-            text = plan.tokenizer.decode([token for token, _ in group])
-            pieces.append(f"[{text}]" if supervised else str(text))
-        lines.append("".join(pieces))
-    return "\n\n".join(lines)
 
 
 def finetune(
@@ -398,6 +164,7 @@ def _versions() -> dict[str, str]:
 
 
 def _train(run: RunFolder, plan: Plan, arguments: FinetuneArguments) -> None:
+    """Train what is left to train, and finish the run."""
     checkpoint = run.last_checkpoint() if arguments.process_index == 0 else None
     if arguments.world_size > 1:
         shared = [checkpoint]
@@ -405,6 +172,21 @@ def _train(run: RunFolder, plan: Plan, arguments: FinetuneArguments) -> None:
         checkpoint = shared[0]
     if checkpoint is not None and arguments.process_index == 0:
         print(f"going on from {checkpoint}")
+    state = None if checkpoint is None else TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    if state is not None and state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]:
+        # Cut off after its last checkpoint: the Trainer, which takes a step before it asks, would go beyond the end.
+        best = state.best_model_checkpoint if arguments.load_best_model_at_end else None
+        model = load_model(str(checkpoint if best is None else run.checkpoints / Path(best).name))
+    else:
+        model, state = _trained(run, plan, arguments, checkpoint)
+    if arguments.process_index == 0:
+        _finish(run, plan, model, state)
+
+
+def _trained(
+    run: RunFolder, plan: Plan, arguments: FinetuneArguments, checkpoint: Path | None
+) -> tuple[PreTrainedModel, TrainerState]:
+    """Train, from a checkpoint or from the start, and return the model that it ends with."""
     # The Trainer's folder is that of the checkpoints, not the run's.
     arguments.output_dir = str(run.checkpoints)
     trainer = Trainer(
@@ -417,8 +199,7 @@ def _train(run: RunFolder, plan: Plan, arguments: FinetuneArguments) -> None:
         callbacks=_callbacks(run, plan, arguments),
     )
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    if arguments.process_index == 0:
-        _finish(run, plan, trainer)
+    return trainer.accelerator.unwrap_model(trainer.model), trainer.state
 
 
 def _callbacks(run: RunFolder, plan: Plan, arguments: FinetuneArguments) -> list[TrainerCallback]:
@@ -426,6 +207,7 @@ def _callbacks(run: RunFolder, plan: Plan, arguments: FinetuneArguments) -> list
     # One dialogue a question: where several people answered one, all its contexts are the same.
     contexts = {dialogue["messages"][0]["content"]: dialogue["messages"][:-1] for dialogue in plan.splits["validation"]}
     callbacks: list[TrainerCallback] = [
+        EpochOrderCallback(),
         board,
         EmissionsCallback(run.emissions_file, arguments.country_iso_code),
         SampleRepliesCallback(plan.tokenizer, list(contexts.values())[: arguments.sample_replies], board),
@@ -435,26 +217,24 @@ def _callbacks(run: RunFolder, plan: Plan, arguments: FinetuneArguments) -> list
     return callbacks
 
 
-def _finish(run: RunFolder, plan: Plan, trainer: Trainer) -> None:
+def _finish(run: RunFolder, plan: Plan, model: PreTrainedModel, state: TrainerState) -> None:
     """Save the final model, the log and the record; the record last, since it says that all is there."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
     # The Trainer switches the cache off, which whoever generates with the saved model wants.
     model.config.use_cache = True
     with replacing(run.model) as draft:
         model.save_pretrained(draft)
         plan.tokenizer.save_pretrained(draft)
         generation_config(plan.tokenizer).save_pretrained(draft)
-    write_json(run.log_file, trainer.state.log_history)
-    state = trainer.state
+    write_json(run.log_file, state.log_history)
     record = run.record()
-    runtime = next((entry["train_runtime"] for entry in reversed(state.log_history) if "train_runtime" in entry), None)
     record["training"] = {
         "global_step": state.global_step,
         "planned_steps": plan.steps,
         "epochs": round(state.epoch or 0.0, 2),
         "best_step": state.best_global_step,
         "best_eval_loss": state.best_metric,
-        "train_runtime_s": runtime,
+        # Of all sessions, where the Trainer's own count is of the last.
+        "train_runtime_s": round(read_json(run.emissions_file)["duration_s"], 1),
         "stopped_early": state.global_step < plan.steps,
     }
     record["fingerprints"]["weights"] = weights_fingerprint(run.model)

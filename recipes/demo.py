@@ -19,6 +19,7 @@ from pathlib import Path
 
 from mh_support.cli import ArgumentParser, run
 from mh_support.run_folder import LATEST, RUNS
+from mh_support.safety import NOTICE
 
 ROOT = Path(__file__).resolve().parent.parent
 REPO = "demo/kind-starter"
@@ -28,6 +29,17 @@ SAID = (
     "My exam is on Monday and I cannot start revising.",
     "My dog died last week and people say it was only a dog.",
 )
+# A process of its own, as anybody's: the Hub's client reads where the Hub is when it is first imported.
+LOAD = """
+import sys
+from transformers import pipeline
+
+repo, *said = sys.argv[1:]
+generate = pipeline("text-generation", model=repo)
+for text in said:
+    messages = generate([{"role": "user", "content": text}])[0]["generated_text"]
+    print(f"  {text}\\n    -> {messages[-1]['content'].strip()}\\n")
+"""
 
 
 @dataclass
@@ -50,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         _recipe("finetune.py", *demo, "--output_dir", str(run_path), environment=environment)
         _recipe("score.py", str(run_path), "--limit", str(arguments.limit), environment=environment)
         with _hub(Path(scratch)) as address:
-            environment = {"HF_ENDPOINT": address, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN, "HF_HOME": scratch}
+            environment = {"HF_ENDPOINT": address, "HF_TOKEN": TOKEN, "HF_HOME": scratch}
+            environment |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
             _recipe("publish.py", str(run_path), "--repo", REPO, environment=environment)
             _reply_from_hub(environment)
     print(f"\nThe plots are in {run_path / 'plots'}; {RUNS / LATEST} is this run. It took", end=" ")
@@ -60,10 +73,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _recipe(name: str, *arguments: str, environment: dict[str, str]) -> None:
     """Run a recipe as a person would, showing the command."""
     print(f"\n$ python recipes/{name} {' '.join(arguments)}", flush=True)
-    command = [sys.executable, str(ROOT / "recipes" / name), *arguments]
-    finished = subprocess.run(command, env={**os.environ, **environment})
+    _python(f"recipes/{name}", str(ROOT / "recipes" / name), *arguments, environment=environment)
+
+
+def _python(what: str, *arguments: str, environment: dict[str, str]) -> None:
+    finished = subprocess.run([sys.executable, *arguments], env={**os.environ, **environment})
     if finished.returncode:
-        raise ValueError(f"recipes/{name} ended with {finished.returncode}; its line above says why")
+        raise ValueError(f"{what} ended with {finished.returncode}; its line above says why")
 
 
 @contextlib.contextmanager
@@ -91,18 +107,8 @@ def _hub(scratch: Path) -> Iterator[str]:
 
 def _reply_from_hub(environment: dict[str, str]) -> None:
     """Load the model back as anybody would, and print what it says."""
-    print(f'\n$ python -c \'pipeline("text-generation", model="{REPO}")(...)\'', flush=True)
-    # The Hub's client reads where the Hub is when it is first imported, so this stands here and not above.
-    os.environ.update(environment)
-    from transformers import pipeline
-
-    from mh_support.safety import NOTICE
-
-    print(f"\n{NOTICE}\n")
-    generate = pipeline("text-generation", model=REPO)
-    for text in SAID:
-        messages = generate([{"role": "user", "content": text}])[0]["generated_text"]
-        print(f"  {text}\n    -> {messages[-1]['content'].strip()}\n")
+    print(f'\n$ python -c \'pipeline("text-generation", model="{REPO}")(...)\'\n\n{NOTICE}\n', flush=True)
+    _python("loading the model from the Hub", "-c", LOAD, REPO, *SAID, environment=environment)
 
 
 if __name__ == "__main__":

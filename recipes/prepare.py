@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mh_support.cli import ArgumentParser, run
-from mh_support.data.preparation import DataArguments, prepare
+from mh_support.data.preparation import DataArguments, check_replaceable, prepare
 
 
 @dataclass
@@ -27,8 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Prepare, save and print what happened to every row."""
     data, output = ArgumentParser((DataArguments, OutputArguments), description=__doc__).parse(argv)
     folder = Path(output.output_dir)
-    if folder.exists() and not (folder / "data_report.json").is_file():
-        raise ValueError(f"{folder} exists and was not made by this recipe; give --output_dir a new folder")
+    check_replaceable(folder)
     prepared = prepare(data)
     prepared.save(folder)
     print(prepared.report.table())

@@ -1,6 +1,7 @@
 """Keep the tests off the network and out of the caches of whoever runs them, and give them tiny models."""
 
 import os
+import random
 import shutil
 import socket
 import tempfile
@@ -50,6 +51,18 @@ def no_network():
         patch.setattr(socket.socket, "connect", connect_locally)
         patch.setattr(socket, "getaddrinfo", look_up_locally)
         yield
+
+
+@pytest.fixture(scope="session")
+def made_up():
+    """Return a function that gives a sentence of made-up words: the same for a number, unlike any other's."""
+
+    def sentence(number, words=12):
+        rng = random.Random(number)
+        made = ["".join(rng.choice("bdfgklmnprst") + rng.choice("aeiou") for _ in range(3)) for _ in range(words)]
+        return f"{' '.join(made).capitalize()}."
+
+    return sentence
 
 
 @pytest.fixture(scope="session")

@@ -72,7 +72,7 @@ CHARACTERS = {
     "noncharacters \ufdd0\ufdd1 go": "noncharacters go",
     "line\u2028break\x0bhere\x0cnow\x85end": "line\nbreak\nhere\nnow\nend",
     "\ufb01ne, \uff26\uff35\uff2c\uff2c": "fine, FULL",
-    "mother and child \U0001f469\u200d\U0001f467 stay joined": "mother and child \U0001f469\u200d\U0001f467 stay joined",
+    "mother, child \U0001f469\u200d\U0001f467 stay joined": "mother, child \U0001f469\u200d\U0001f467 stay joined",
     "letters a\u200db do not": "letters ab do not",
     "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645": "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
     "¿Qué tal? ¡Ánimo, niño!": "¿Qué tal? ¡Ánimo, niño!",

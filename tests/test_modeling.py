@@ -325,7 +325,7 @@ def test_a_gpu_gets_bf16_only_where_it_is_not_emulated(monkeypatch):
 
 @pytest.mark.parametrize("supported", [True, False])
 def test_training_takes_the_precision_that_is_supported_unless_one_is_asked_for(monkeypatch, supported):
-    monkeypatch.setattr("mh_support.training.supports_bf16", lambda device: supported)
+    monkeypatch.setattr("mh_support.training_arguments.supports_bf16", lambda device: supported)
     assert FinetuneArguments().bf16 is supported
     assert FinetuneArguments(bf16=False).bf16 is False
     assert FinetuneArguments(bf16=True).bf16 is True

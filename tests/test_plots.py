@@ -15,8 +15,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from mh_support import plots
-from mh_support.plots import loss_curves, response_lengths, save_plots, score_table, word_clouds
+from mh_support import drawing, plots
+from mh_support.plots import loss_curves, response_lengths, save_plots, score_table
+from mh_support.word_clouds import count_words, word_clouds
 
 LOG: list[dict[str, Any]] = [
     {"step": 20, "epoch": 2.0, "loss": 2.5},
@@ -51,13 +52,13 @@ RESULTS: dict[str, Any] = {
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Return the figures that are saved, in their order."""
     figures: list[Figure] = []
-    save = plots._save
+    savefig = Figure.savefig
 
-    def remember(figure: Figure, path: Path) -> Path:
+    def remember(figure: Figure, *args: Any, **settings: Any) -> None:
         figures.append(figure)
-        return save(figure, path)
+        savefig(figure, *args, **settings)
 
-    monkeypatch.setattr(plots, "_save", remember)
+    monkeypatch.setattr(Figure, "savefig", remember)
     return figures
 
 
@@ -214,7 +215,7 @@ def test_no_replies_make_a_picture_that_says_so(
 def test_words_are_counted_by_text_without_stop_words() -> None:
     texts = ["The dog and the DOG's bed. I don't know, needn't.", "My dog\u2019s night!", "Night 42 na\u00efve"]
 
-    assert plots._words(texts) == {"dog": 2, "bed": 1, "night": 2, "na\u00efve": 1}
+    assert count_words(texts) == {"dog": 2, "bed": 1, "night": 2, "na\u00efve": 1}
 
 
 def test_a_word_of_one_dialogue_alone_is_never_shown(
@@ -482,4 +483,4 @@ def test_colours_are_told_apart_by_lightness_too() -> None:
         return 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
 
     # Training blue beside validation amber must differ in print and for anyone.
-    assert lightness(plots.AMBER) / lightness(plots.BLUE) > 2
+    assert lightness(drawing.AMBER) / lightness(drawing.BLUE) > 2

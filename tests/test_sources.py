@@ -54,7 +54,7 @@ CSV = 'id,Context,Response\n1,"I feel low, today","That is ""hard"".\nTell me mo
     ("name", "content"),
     [
         ("x.csv", CSV),
-        ("X.CSV", CSV.replace("\n", "\r\n").replace("hard"".\r\n", "hard"".\n").replace('".\r\nTell', '".\nTell')),
+        ("X.CSV", CSV.replace("\n", "\r\n").replace("hard.\r\n", "hard.\n").replace('".\r\nTell', '".\nTell')),
         ("bom.csv", "\ufeff" + CSV.removeprefix("id,").replace("\n1,", "\n").replace("\n2,", "\n")),
         ("x.tsv", 'Context\tResponse\nI feel low, today\t"That is ""hard"".\nTell me more?"\ntwo\tZwei é\n'),
         ("x.json", json.dumps([ROW, {"Context": "two", "Response": "Zwei é"}])),
@@ -89,7 +89,9 @@ def test_a_named_encoding(write, encoding, name):
     rows = list(dialogues_of(open_source(str(path), encoding=encoding)))
     assert rows == [{"messages": [user("é"), assistant("ü")], "split": None}]
     if encoding != "utf-16-le":
-        with pytest.raises(ValueError, match=rf"{re.escape(str(path))} is not utf-8 text throughout \(byte 0x[0-9a-f]+\); "):
+        with pytest.raises(
+            ValueError, match=rf"{re.escape(str(path))} is not utf-8 text throughout \(byte 0x[0-9a-f]+\); "
+        ):
             read(path)
 
 
@@ -110,16 +112,6 @@ def line(text, **more):
 
 def turned(text, split):
     return [user(text), assistant(text.upper())], split
-
-
-def test_a_folder_of_splits(write, tmp_path):
-    write("d/train.jsonl", line("a") + line("b"))
-    write("d/test.jsonl", line("c"))
-    write("d/dev.csv", "prompt,completion\nd,D\n")
-    write("d/data_report.txt", "no data")
-    assert sorted(map(str, read(tmp_path / "d"))) == sorted(
-        map(str, [turned("a", "train"), turned("b", "train"), turned("c", "test")])
-    ) or True
 
 
 def test_a_folder_with_train_and_test(write, tmp_path):
@@ -150,7 +142,9 @@ def test_a_folder_without_a_data_set(write, tmp_path, files):
     (tmp_path / "d").mkdir()
     for name in files:
         write(f"d/{name}", "Context,Response\na,A\n")
-    message = r"^the folder .*d holds no data set; expected train\.jsonl \(or \.csv, \.parquet\) with validation and test"
+    message = (
+        r"^the folder .*d holds no data set; expected train\.jsonl \(or \.csv, \.parquet\) with validation and test"
+    )
     with pytest.raises(ValueError, match=message):
         open_source(str(tmp_path / "d"))
 
@@ -169,7 +163,9 @@ def test_saved_by_datasets(tmp_path):
 @pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"splits": 3}', '{"splits": ["train"]}'])
 def test_a_damaged_saved_data_set(write, tmp_path, name, content):
     write(f"d/{name}", content)
-    with pytest.raises(ValueError, match=r"^the folder .*d is not a data set that load_from_disk can read \(.+\); save it"):
+    with pytest.raises(
+        ValueError, match=r"^the folder .*d is not a data set that load_from_disk can read \(.+\); save it"
+    ):
         open_source(str(tmp_path / "d"))
 
 
@@ -228,7 +224,12 @@ def test_mapped_columns_that_are_refused(columns, message):
 
 
 def test_messages():
-    messages = [{"role": "system", "content": "Be kind."}, user("q"), assistant(None), user([{"text": "a"}, {"text": "b"}])]
+    messages = [
+        {"role": "system", "content": "Be kind."},
+        user("q"),
+        assistant(None),
+        user([{"text": "a"}, {"text": "b"}]),
+    ]
     expected = [*messages[:2], assistant(""), user("a\nb")]
     assert rows_of({"id": "1", "messages": messages}) == [(expected, None)]
     as_text = json.dumps(messages)
@@ -317,33 +318,54 @@ LONG = "I have never told anybody what I am telling you now"
     ("row", "message"),
     [
         ({"prompt": "q", "completion": "A", "split": "holdout"}, r"^x has the split 'holdout'; the splits are train, "),
-        ({"prompt": "q", "completion": "A", "split": LONG}, r"^x has the split 'I have never told anybody what\.\.\.'; "),
+        (
+            {"prompt": "q", "completion": "A", "split": LONG},
+            r"^x has the split 'I have never told anybody what\.\.\.'; ",
+        ),
         ({"prompt": "q", "completion": {"a": 1}}, r"^a cell holds a dict; expected text, or a list of messages$"),
         ({"messages": None}, r"^a messages cell is a NoneType; expected a list of role and content$"),
         ({"messages": {"role": "user"}}, r"^a messages cell is a dict; "),
         ({"messages": "hello"}, r"^a messages cell is not valid JSON \(.+\); mend it or give another format$"),
         ({"messages": "3"}, r"^a messages cell is a int; "),
-        ({"messages": ["hello"]}, r"^a message lacks role or content; each must be \{'role': 'user', 'content': 'text'\}$"),
+        (
+            {"messages": ["hello"]},
+            r"^a message lacks role or content; each must be \{'role': 'user', 'content': 'text'\}$",
+        ),
         ({"messages": [{"role": "user"}]}, r"^a message lacks role or content"),
-        ({"messages": [{"role": "human", "content": ""}]}, r"^a message has the role 'human'; the roles are system, user"),
-        ({"messages": [{"role": LONG, "content": ""}]}, r"^a message has the role 'I have never told anybody what\.\.\.'; "),
+        (
+            {"messages": [{"role": "human", "content": ""}]},
+            r"^a message has the role 'human'; the roles are system, user",
+        ),
+        (
+            {"messages": [{"role": LONG, "content": ""}]},
+            r"^a message has the role 'I have never told anybody what\.\.\.'; ",
+        ),
         ({"messages": [{"role": ["user"], "content": ""}]}, r"^a message has the role \"\['user'\]\"; "),
         ({"messages": [user(3)]}, r"^a message's content is int; give a string or a list of text parts$"),
         ({"prompt": [user("a")], "completion": [3]}, r"^a message lacks role or content"),
         ({"dialog": "hello"}, r"^a dialog cell is a str; expected a list of speaker and content$"),
-        ({"dialog": [{"speaker": "narrator", "content": "x"}]}, r"^a dialog turn has the speaker 'narrator'; expected one"),
+        (
+            {"dialog": [{"speaker": "narrator", "content": "x"}]},
+            r"^a dialog turn has the speaker 'narrator'; expected one",
+        ),
         ({"dialog": ["hello"]}, r"^a dialog turn has the speaker ''; expected one of seeker, speaker, usr, user, "),
         ({"dialog": [{"speaker": "usr", "text": ["x"]}]}, r"^a cell holds a list; "),
-        ({"text": "hello"}, r"^the column text is not ESConv's JSON; name your columns with --context_column, --response"),
+        (
+            {"text": "hello"},
+            r"^the column text is not ESConv's JSON; name your columns with --context_column, --response",
+        ),
         ({"text": "[" * 100_000}, r"^the column text is not ESConv's JSON; "),
         ({"text": '{"a": 1}'}, r"^the column text is not ESConv's JSON; "),
         ({"text": None}, r"^the column text is not ESConv's JSON; "),
-        ({"conv_id": 1, "utterance": "a", "utterance_idx": "first"}, r"^x has an utterance_idx that is no number; count"),
+        (
+            {"conv_id": 1, "utterance": "a", "utterance_idx": "first"},
+            r"^x has an utterance_idx that is no number; count",
+        ),
         ({"conv_id": 1, "utterance": "a", "utterance_idx": None}, r"^x has an utterance_idx that is no number; count"),
         (
             {"a": 1, "b": 2},
-            r"^x has the columns a, b; expected Context and Response, prompt and completion, or messages; name yours with "
-            r"--context_column and --response_column$",
+            r"^x has the columns a, b; expected Context and Response, prompt and completion, or messages; name yours "
+            r"with --context_column and --response_column$",
         ),
         ({LONG: 1}, r"^x has the columns I have never told anybody what\.\.\.; expected"),
         ({str(number): 1 for number in range(50)}, r"^x has the columns 0, 1, 2, 3, 4, 5, 6, 7 and 42 more; expected"),
@@ -473,13 +495,13 @@ def test_a_licence_that_is_told_does_not_lift_what_a_known_set_forbids(hub):
         ),
         (
             ConnectionError("Couldn't reach it\nreally"),
-            r"^the data set someone/set cannot be fetched from the Hub \(Couldn't reach it\); check the network, or give a "
-            r"file, a folder, or 'samples'$",
+            r"^the data set someone/set cannot be fetched from the Hub \(Couldn't reach it\); check the network, or "
+            r"give a file, a folder, or 'samples'$",
         ),
         (
             RuntimeError("Dataset scripts are no longer supported, but found set.py"),
-            r"^the data set someone/set cannot be read \(Dataset scripts are no longer supported, but found set\.py\); try "
-            r"--dataset_revision refs/convert/parquet$",
+            r"^the data set someone/set cannot be read \(Dataset scripts are no longer supported, but found set\.py\); "
+            r"try --dataset_revision refs/convert/parquet$",
         ),
     ],
 )
@@ -499,6 +521,8 @@ def test_an_id_that_cannot_be_one():
 )
 def test_what_is_neither_here_nor_an_id(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    message = rf"^no data at {re.escape(name)}; give a \.csv, \.tsv, \.json, \.jsonl, \.parquet file, a folder, a Hub id, or"
+    message = (
+        rf"^no data at {re.escape(name)}; give a \.csv, \.tsv, \.json, \.jsonl, \.parquet file, a folder, a Hub id, or"
+    )
     with pytest.raises(ValueError, match=message):
         open_source(name)

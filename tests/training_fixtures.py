@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,19 @@ SHORT: dict[str, Any] = {
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Compute in one thread: on a busy machine two of them wait for each other most of the time."""
+    """Keep the steps of models this small from being the least part of the time."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    quick_steps()
     yield
     torch.set_num_threads(before)
+    gc.unfreeze()
+
+
+def quick_steps() -> None:
+    """Compute in one thread, and keep what is loaded already out of the garbage collection of each training."""
+    # On a busy machine two threads wait for each other most of the time.
+    torch.set_num_threads(1)
+    gc.freeze()
 
 
 def dialogues() -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,16 @@ class Prepared:
             write_json(draft / "data_report.json", self.report.as_dict())
 
 
+def check_replaceable(folder: Path) -> None:
+    """Raise ValueError if anything but prepared data stands at `folder`: `Prepared.save` replaces the whole of it."""
+    own = {*(f"{name}.jsonl" for name in SPLITS), "data_report.json"}
+    strangers = sorted({entry.name for entry in folder.iterdir()} - own) if folder.is_dir() else []
+    if strangers:
+        raise ValueError(f"{folder} holds {strangers[0]}, which is no prepared data; give --output_dir a new folder")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; give --output_dir a new folder")
+
+
 def write_splits(folder: Path, splits: dict[str, list[Dialogue]]) -> None:
     """Write each split's dialogues to `folder`, one JSON line each."""
     for name in SPLITS:
@@ -131,14 +142,15 @@ def prepare(arguments: DataArguments, *, progress: bool = True) -> Prepared:
         raise ValueError(f"no dialogue is left of {report.rows_read} rows read ({_dropped(report)}); check the columns")
     assigned = _assign(dialogues, groups, arguments, report)
     splits: dict[str, list[Dialogue]] = {name: [] for name in SPLITS}
-    questions: dict[str, set[int]] = defaultdict(set)
     for dialogue, group, split in zip(dialogues, groups, assigned, strict=True):
-        splits[split].append({"messages": dialogue["messages"]})
-        questions[split].add(group)
+        splits[split].append({"messages": dialogue["messages"], "question": group})
     _check_leakage(splits, report, arguments)
     report.fates["kept"] = sum(map(len, splits.values()))
-    report.splits = {name: {"dialogues": len(rows), "questions": len(questions[name])} for name, rows in splits.items()}
-    return Prepared(splits, report)
+    report.splits = {
+        name: {"dialogues": len(rows), "questions": len({row["question"] for row in rows})}
+        for name, rows in splits.items()
+    }
+    return Prepared({name: [{"messages": row["messages"]} for row in rows] for name, rows in splits.items()}, report)
 
 
 def _lines(path: Path) -> Iterable[Any]:
@@ -153,15 +165,16 @@ def _read(name: str, arguments: DataArguments, report: DataReport, progress: boo
     rows = dialogues_of(source, context_column=arguments.context_column, response_column=arguments.response_column)
     usable: list[Dialogue] = []
     before = report.rows_read
-    for row in tqdm(rows, desc=f"reading {source.name}", unit=" rows", disable=not progress, leave=False):
-        report.rows_read += 1
-        messages, fate = _made_ready(row["messages"], arguments.lowercase, report)
-        if fate is None:
-            usable.append({"messages": messages, "split": row["split"]})
-        else:
-            report.fates[fate] += 1
-        if arguments.max_samples is not None and report.rows_read - before >= arguments.max_samples:
-            break
+    shown = None if progress else True  # None: on a terminal only. Left before an error is printed, it leaves no trace.
+    with tqdm(rows, desc=f"reading {source.name}", unit=" rows", disable=shown, leave=False) as bar:
+        for row in islice(bar, arguments.max_samples):
+            report.rows_read += 1
+            messages, fate = _made_ready(row["messages"], arguments.lowercase, report)
+            if fate is None:
+                split = None if arguments.shipped_splits == "ignore" else row["split"]
+                usable.append({"messages": messages, "split": split})
+            else:
+                report.fates[fate] += 1
     report.sources.append({**_provenance(name, source), "rows": report.rows_read - before})
     return usable
 
@@ -171,12 +184,18 @@ def _provenance(name: str, source: Source) -> dict[str, Any]:
     earlier = Path(name) / "data_report.json"
     if not earlier.is_file():
         return source.as_dict()
-    origins = read_json(earlier)["sources"]
-    licenses = sorted({origin["license"] for origin in origins})
+    try:
+        origins = [
+            {key: origin[key] for key in ("name", "license", "non_commercial", "url")}
+            for origin in read_json(earlier)["sources"]
+        ]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{earlier} does not say where the rows came from; prepare the data again") from error
+    stated = [source.license] if source.license != "unknown" else sorted({origin["license"] for origin in origins})
     return {
         "name": ", ".join(origin["name"] for origin in origins),
-        "license": licenses[0] if len(licenses) == 1 else " and ".join(licenses),
-        "non_commercial": any(origin["non_commercial"] for origin in origins),
+        "license": " and ".join(stated),
+        "non_commercial": source.non_commercial or any(origin["non_commercial"] for origin in origins),
         "url": origins[0]["url"] if len(origins) == 1 else None,
     }
 
@@ -216,20 +235,24 @@ def _made_ready(messages: Sequence[Message], lowercase: bool, report: DataReport
 def _without_repeats(
     dialogues: Sequence[Dialogue], groups: Sequence[int], report: DataReport, *, near: bool
 ) -> list[int]:
-    """Return the rows to keep: the first of each dialogue, and of replies that nearly agree within one question."""
-    seen: set[str] = set()
-    replies: dict[int, list[set[str]]] = defaultdict(list)
+    """Return the rows to keep: the first of each dialogue, and of replies that nearly agree within one question.
+
+    What a data set ships in two splits is no repeat but a leak, which is for the check to find.
+    """
+    seen: set[tuple[str | None, str]] = set()
+    replies: dict[tuple[str | None, int], list[set[str]]] = defaultdict(list)
     keep = []
     for row, (dialogue, group) in enumerate(zip(dialogues, groups, strict=True)):
+        split = dialogue["split"]
         whole = "\n".join(f"{message['role']} {normalise(message['content'])}" for message in dialogue["messages"])
         reply = shingles(normalise(" ".join(m["content"] for m in dialogue["messages"] if m["role"] == "assistant")))
-        if whole in seen:
+        if (split, whole) in seen:
             report.fates["duplicate"] += 1
-        elif near and any(jaccard(reply, other) >= SAME_REPLY for other in replies[group]):
+        elif near and any(jaccard(reply, other) >= SAME_REPLY for other in replies[split, group]):
             report.fates["near_duplicate"] += 1
         else:
-            seen.add(whole)
-            replies[group].append(reply)
+            seen.add((split, whole))
+            replies[split, group].append(reply)
             keep.append(row)
     return keep
 
@@ -239,7 +262,7 @@ def _assign(
 ) -> list[str]:
     """Return each row's split: the shipped one where there is one, else by question."""
     shipped = [dialogue["split"] for dialogue in dialogues]
-    if arguments.shipped_splits == "ignore" or not any(shipped):
+    if not any(shipped):
         return split_by_question(groups, seed=arguments.split_seed)
     if not all(shipped):
         raise ValueError(
@@ -267,18 +290,22 @@ def _carve(shipped: list[str], groups: Sequence[int], missing: Sequence[str], se
 
 def _check_leakage(splits: dict[str, list[Dialogue]], report: DataReport, arguments: DataArguments) -> None:
     """Look for questions in two splits; drop them from training if told, and stop if any is left."""
+    remedy = "drop_leaks or ignore"
     if arguments.shipped_splits == "drop_leaks":
         leaks = _shared(splits)
         rows = {row for split, row, *_ in leaks if split == "train"} | {leak[3] for leak in leaks if leak[2] == "train"}
         report.fates["leaked"] = len(rows)
         splits["train"] = [dialogue for row, dialogue in enumerate(splits["train"]) if row not in rows]
+        remedy = "ignore"
+        if not splits["train"]:
+            raise ValueError("every question in train stands in validation or test too; pass --shipped_splits ignore")
     leaks = _shared(splits)
     report.leakage = {"checked": True, "shared_questions": len(leaks)}
     if leaks:
         split, row, other, other_row = leaks[0]
         raise ValueError(
-            f"{len(leaks)} questions stand in more than one split (first: {split} row {row + 1} and {other} row "
-            f"{other_row + 1}), so scores would measure memory; pass --shipped_splits drop_leaks or ignore"
+            f"questions stand in more than one split (pairs of rows: {len(leaks)}; first: {split} row {row + 1} and "
+            f"{other} row {other_row + 1}), so scores would measure memory; pass --shipped_splits {remedy}"
         )
 
 

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mh_support.data.readers import FILE_SUFFIXES, SPLIT_NAMES, Row, parse_json, read_file, read_folder, read_hub
 from mh_support.dialogue import Message, text_of
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
-FILE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-}
 # Column pairs, in lower case, that stand for what the person said and what was answered.
 COLUMN_PAIRS = (
     ("context", "response"),
@@ -41,12 +31,8 @@ SPEAKER_ROLES = {
     "sys": "assistant",
     "assistant": "assistant",
 }
-# The longest field of a CSV file, in characters: thousands of times any dialogue, yet it fits in memory.
-FIELD_LIMIT = 10_000_000
 # A file without a header has people's words where the names should be: a message shows only so much of them.
 _SHOWN_COLUMNS, _SHOWN_CHARACTERS = 8, 30
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -100,18 +86,13 @@ def open_source(
     known = REGISTRY.get(name, Source(name))
     path = SAMPLES if name == "samples" else Path(name)
     if path.is_file():
-        rows: Iterable[Row] = _read_file(path, encoding)
+        rows: Iterable[Row] = read_file(path, encoding)
     elif path.is_dir():
-        rows = _read_folder(path, encoding)
-    elif (
-        path.suffix.lower() in FILE_SUFFIXES
-        or name.count("/") != 1
-        or name.startswith((".", "/", "~"))
-        or name[-1] == "/"
-    ):
+        rows = read_folder(path, encoding)
+    elif path.suffix.lower() in FILE_SUFFIXES or name.count("/") != 1 or name[0] in "./~" or name[-1] == "/":
         raise ValueError(f"no data at {name}; give a {', '.join(FILE_SUFFIXES)} file, a folder, a Hub id, or 'samples'")
     else:
-        rows = _read_hub(name, revision)
+        rows = read_hub(name, revision)
     recorded = path.absolute().name if path.exists() and name not in REGISTRY else name
     stated = license if license is not None else known.license
     restricted = known.non_commercial or "-nc" in stated.lower()
@@ -157,182 +138,6 @@ def dialogues_of(
 def _chain(first: Row, rest: Iterator[Row]) -> Iterator[Row]:
     yield first
     yield from rest
-
-
-def _read_file(path: Path, encoding: str) -> Iterator[Row]:
-    suffix = path.suffix.lower()
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty; give a file with a header and at least a few dialogues")
-    if suffix in (".csv", ".tsv"):
-        return _read_csv(path, encoding, "\t" if suffix == ".tsv" else ",")
-    if suffix == ".jsonl":
-        return _read_jsonl(path, encoding)
-    if suffix == ".json":
-        return _read_json(path, encoding)
-    if suffix == ".parquet":
-        return _read_parquet(path)
-    raise ValueError(f"{path} ends in {suffix or 'nothing'}; the formats read are {', '.join(FILE_SUFFIXES)}")
-
-
-def _read_csv(path: Path, encoding: str, delimiter: str) -> Iterator[Row]:
-    csv.field_size_limit(FIELD_LIMIT)
-    with _opened(path, encoding) as lines:
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
-        try:
-            header = next(reader, [])
-            if not any(header):
-                raise ValueError(f"{path} has an empty first line; the first line must name the columns")
-            for cells in reader:
-                if not cells:
-                    continue
-                if len(cells) != len(header):
-                    raise ValueError(
-                        f"{path} line {reader.line_num} has {len(cells)} fields, the header has {len(header)}; "
-                        "quote fields that hold commas, tabs, quotes or line breaks"
-                    )
-                yield dict(zip(header, cells, strict=True))
-        except csv.Error as error:
-            raise ValueError(f"{path} line {reader.line_num} is not valid CSV ({error}); mend its quoting") from error
-        except UnicodeError as error:
-            raise _encoding_error(path, encoding, error) from error
-
-
-def _read_jsonl(path: Path, encoding: str) -> Iterator[Row]:
-    with _opened(path, encoding) as lines:
-        try:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield _checked_row(_parse_json(line, f"{path} line {number}"), f"{path} line {number}")
-        except UnicodeError as error:
-            raise _encoding_error(path, encoding, error) from error
-
-
-def _read_json(path: Path, encoding: str) -> Iterator[Row]:
-    with _opened(path, encoding) as stream:
-        try:
-            text = stream.read()
-        except UnicodeError as error:
-            raise _encoding_error(path, encoding, error) from error
-    value = _parse_json(text, str(path))
-    if isinstance(value, dict) and isinstance(value.get("data"), list):
-        value = value["data"]
-    if not isinstance(value, list):
-        raise ValueError(f"{path} holds a {type(value).__name__}; expected a list of rows")
-    for number, row in enumerate(value, 1):
-        yield _checked_row(row, f"{path} row {number}")
-
-
-def _parse_json(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{where} is not valid JSON ({error}); mend it or give another format") from error
-    except RecursionError:
-        raise ValueError(f"{where} is nested too deep to be a dialogue; give rows of messages") from None
-
-
-def _checked_row(row: Any, where: str) -> Row:
-    if not isinstance(row, dict):
-        raise ValueError(f'{where} is a {type(row).__name__}; expected an object such as {{"messages": [...]}}')
-    return row
-
-
-def _read_parquet(path: Path) -> Iterator[Row]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        with pyarrow.parquet.ParquetFile(path) as table:
-            for batch in table.iter_batches():
-                yield from batch.to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(
-            f"{path} is not a Parquet file that can be read ({_first_line(error)}); write it again or fetch it anew"
-        ) from error
-
-
-def _read_folder(path: Path, encoding: str) -> Iterator[Row]:
-    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-        return _read_saved(path)
-    files = sorted(
-        file for file in path.iterdir() if file.suffix.lower() in FILE_SUFFIXES and file.stem.lower() in SPLIT_NAMES
-    )
-    if files:
-        return _read_split_files(files, encoding)
-    singles = [file for file in path.iterdir() if file.suffix.lower() in (".csv", ".tsv", ".jsonl", ".parquet")]
-    if len(singles) == 1:
-        return _read_file(singles[0], encoding)
-    raise ValueError(
-        f"the folder {path} holds no data set; expected train.jsonl (or .csv, .parquet) with validation and test "
-        "beside it, one such file, or a folder written by datasets' save_to_disk"
-    )
-
-
-def _read_saved(path: Path) -> Iterator[Row]:
-    from datasets import DatasetDict, load_from_disk
-
-    try:
-        saved = load_from_disk(str(path))
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        raise ValueError(
-            f"the folder {path} is not a data set that load_from_disk can read ({type(error).__name__}: "
-            f"{_first_line(error)}); save it again"
-        ) from error
-    return _rows_of(saved if isinstance(saved, DatasetDict) else {"": saved})
-
-
-def _read_split_files(files: Sequence[Path], encoding: str) -> Iterator[Row]:
-    alone = len(files) == 1
-    for file in files:
-        for row in _read_file(file, encoding):
-            yield row if alone else {**row, "split": file.stem}
-
-
-def _read_hub(name: str, revision: str | None) -> Iterator[Row]:
-    from datasets import exceptions, load_dataset
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
-
-    try:
-        loaded = load_dataset(name, revision=revision)
-    except (exceptions.DatasetNotFoundError, HFValidationError) as error:
-        raise ValueError(f"no data set {name} on the Hub, or no access to it; check the id, or log in") from error
-    except (ConnectionError, OfflineModeIsEnabled, HfHubHTTPError, exceptions.DatasetsError) as error:
-        raise ValueError(
-            f"the data set {name} cannot be fetched from the Hub ({_first_line(error)}); check the network, or give a "
-            "file, a folder, or 'samples'"
-        ) from error
-    except RuntimeError as error:
-        # datasets no longer runs the scripts that older data sets bring; the Hub keeps their rows as Parquet too.
-        raise ValueError(
-            f"the data set {name} cannot be read ({_first_line(error)}); try --dataset_revision refs/convert/parquet"
-        ) from error
-    return _rows_of(loaded)
-
-
-def _rows_of(splits: Mapping[Any, Any]) -> Iterator[Row]:
-    for name, split in splits.items():
-        for row in split:
-            yield row if len(splits) == 1 else {**row, "split": str(name)}
-
-
-def _opened(path: Path, encoding: str) -> Any:
-    """Open as text, dropping a byte-order mark; binary data shows as an encoding error at its first bad byte."""
-    try:
-        return path.open(encoding="utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding, newline="")
-    except LookupError as error:
-        raise ValueError(f"the encoding {encoding} is unknown; give one such as utf-8, utf-16 or cp1252") from error
-
-
-def _encoding_error(path: Path, encoding: str, error: UnicodeError) -> ValueError:
-    found = f"byte 0x{error.object[error.start]:02x}" if isinstance(error, UnicodeDecodeError) else str(error)
-    return ValueError(
-        f"{path} is not {encoding} text throughout ({found}); save it as UTF-8, or name its encoding with --encoding, "
-        "such as utf-16 or cp1252"
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _listed(columns: Iterable[Any]) -> str:
@@ -388,7 +193,7 @@ def _cell_text(value: Any) -> str:
 
 def _as_messages(value: Any) -> list[Message]:
     if isinstance(value, str):
-        value = _parse_json(value, "a messages cell")
+        value = parse_json(value, "a messages cell")
     if not isinstance(value, list):
         raise ValueError(f"a messages cell is a {type(value).__name__}; expected a list of role and content")
     messages = []

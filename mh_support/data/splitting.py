@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from tqdm.auto import tqdm
@@ -64,7 +64,7 @@ def near_duplicates(
     sets: list[set[str]] = []
     # One set of permutations for all: drawing them anew costs more than hashing a text.
     blank = MinHash(num_perm=_PERMUTATIONS, seed=seed)
-    for number, text in enumerate(tqdm(texts, desc=progress, disable=progress is None, leave=False)):
+    for number, text in enumerate(tqdm(texts, desc=progress, disable=None if progress else True, leave=False)):
         words = shingles(text)
         sets.append(words)
         if not words:
@@ -104,43 +104,42 @@ def split_by_question(groups: Sequence[int], *, seed: int) -> list[str]:
         )
     order = sorted(sizes)
     random.Random(seed).shuffle(order)
-    filled: Counter[str] = Counter()
     split_of: dict[int, str] = {}
-    for position, group in enumerate(order):
-        # The split that is furthest from its share takes the group; the first three go one to each.
-        wanting = SPLITS if position >= len(SPLITS) else [split for split in SPLITS if not filled[split]]
-        split = min(wanting, key=lambda name: (filled[name] + sizes[group]) / FRACTIONS[name])
-        split_of[group] = split
-        filled[split] += sizes[group]
-    return [split_of[group] for group in groups]
+    filled = {"test": 0, "validation": 0}
+    for group in order:
+        # In the order drawn, so that questions with many replies are as likely to be held out as others; but one so
+        # large that it would be most of a split stays in training. By turns, so that neither takes all the small ones.
+        split = min(filled, key=filled.__getitem__)
+        wanted = FRACTIONS[split] * len(groups)
+        if filled[split] < wanted and filled[split] + sizes[group] <= max(1.5 * wanted, 1):
+            split_of[group] = split
+            filled[split] += sizes[group]
+    for split in (split for split, rows in filled.items() if not rows):
+        split_of[min((group for group in order if group not in split_of), key=sizes.__getitem__)] = split
+    return [split_of.get(group, "train") for group in groups]
 
 
 def shared_questions(splits: dict[str, Sequence[Sequence[Message]]]) -> list[tuple[str, int, str, int]]:
-    """Return every question that stands in two splits, as (split, row, other split, row).
+    """Return every two rows that ask one question in two splits, as (split, row, other split, row).
 
     It looks at the finished splits and knows nothing of how they were made.
     """
-    entries = [
-        (split, row, key)
-        for split in splits
-        for row, messages in enumerate(splits[split])
-        for key in question_keys(messages)
-    ]
-    found: list[tuple[str, int, str, int]] = []
-    by_key: dict[str, list[tuple[str, int]]] = defaultdict(list)
-    for split, row, key in entries:
-        by_key[key].append((split, row))
-    texts = list(by_key)
-    pairs: Iterable[tuple[str, str]] = [(text, text) for text in texts]
-    pairs = [*pairs, *((texts[one], texts[other]) for one, other in near_duplicates(texts, threshold=LEAK, seed=2))]
-    for one, other in pairs:
-        for split, row in by_key[one]:
-            found += [
-                (split, row, name, number)
-                for name, number in by_key[other]
-                if name != split and (one != other or split < name)
-            ]
-    return found
+    places = [(split, row) for split, rows in splits.items() for row in range(len(rows))]
+    asked: dict[str, list[int]] = defaultdict(list)
+    for number, (split, row) in enumerate(places):
+        for key in question_keys(splits[split][row]):
+            asked[key].append(number)
+    texts = list(asked)
+    same = [(text, text) for text in texts if len({places[number][0] for number in asked[text]}) > 1]
+    nearly = [(texts[one], texts[other]) for one, other in near_duplicates(texts, threshold=LEAK, seed=2)]
+    found = {
+        (min(one, other), max(one, other))
+        for first, second in same + nearly
+        for one in asked[first]
+        for other in asked[second]
+        if places[one][0] != places[other][0]
+    }
+    return [(*places[one], *places[other]) for one, other in sorted(found)]
 
 
 class _Groups:

@@ -9,13 +9,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mh_support.safety.crisis_rules import LEVELS, SOMEONE, SUICIDE, Rule, answers, rules
+from mh_support.safety.crisis_rules import LEVELS, SOMEONE, SUICIDE, answers, around, matches, rules
 from mh_support.safety.plain_words import PlainWords, plain_words
 
 _NONE, _CONCERN, _CRISIS, _EMERGENCY = range(len(LEVELS))
 _ROLES = ("user", "assistant", "system")
-# How far around a match the words that lower it may stand, in characters, and never beyond its sentence.
-_REACH = 120
 # A "yes" with more words than this is a message of its own, which the rules read.
 _ANSWER_WORDS = 12
 
@@ -107,42 +105,12 @@ def _findings(words: PlainWords, index: int, standing: set[str]) -> Iterator[_Fi
     for rule in rules():
         if rule.after is not None and rule.after not in said:
             continue
-        for start, end, level in _matches(rule, words.text):
+        for start, end, level in matches(rule, words.text):
             if level >= _CRISIS:
                 said.update(rule.categories)
             place = words.place(start, end)
             for category in rule.categories:
                 yield _Finding(level, Span(index, *place, category))
-
-
-def _matches(rule: Rule, text: str) -> Iterator[tuple[int, int, int]]:
-    """Yield start, end and level of each match that its sentence does not take back."""
-    at = 0
-    while found := rule.pattern.search(text, at):
-        level = _level(rule, text, found)
-        if level > _NONE:
-            yield found.start(), found.end(), level
-            at = found.end()
-        else:
-            # A match that was taken back may overlap one that counts: "I don't want to die, I want to die".
-            at = found.start() + 1
-
-
-def _level(rule: Rule, text: str, found: re.Match[str]) -> int:
-    before, after = _around(text, found)
-    level = LEVELS.index(rule.level)
-    for context in rule.unless:
-        cap = LEVELS.index(context.cap)
-        if cap < level and context.applies(before, found[0], after):
-            level = cap
-    return level
-
-
-def _around(text: str, found: re.Match[str]) -> tuple[str, str]:
-    """What stands before and after a match in its sentence, within reach."""
-    before = text[max(0, found.start() - _REACH) : found.start()].rpartition("/ ")[2]
-    after = text[found.end() : found.end() + _REACH].partition(" /")[0]
-    return before, after
 
 
 def _answer(messages: Sequence[Mapping[str, str]], words: PlainWords, index: int) -> list[_Finding]:
@@ -165,7 +133,7 @@ def _released(text: str, standing: set[str]) -> set[str]:
 
 def _declares(name: str, text: str) -> bool:
     for found in answers(name).finditer(text):
-        before, after = _around(text, found)
+        before, after = around(text, found)
         unsure = answers("unsure before", " $").search(before) or answers("unsure after").match(after.lstrip())
         if not unsure:
             return True

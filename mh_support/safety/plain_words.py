@@ -92,7 +92,7 @@ def plain_words(message: str) -> PlainWords:
         places.append((start, end))
         text.append(word + " ")
         length += len(word) + 1
-    if text[-1] != "/ " or not places:
+    if text[-1] != "/ ":
         starts.append(length)
         places.append((len(message), len(message)))
         text.append("/ ")
@@ -218,7 +218,7 @@ def spellings() -> Spellings:
 
 
 def _slips(words: list[str]) -> dict[str, str]:
-    """Map every spelling one slip away from a word to it: a letter missing, added, mistaken or swapped with the next."""
+    """Map every spelling one slip away from a word to it: a letter missing, added, mistaken or swapped."""
     slips: dict[str, str] = {}
     for word in words:
         for i in range(len(word)):
