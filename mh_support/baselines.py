@@ -50,8 +50,15 @@ def constant_replies(items: Sequence[ScoredItem]) -> list[str]:
 def random_replies(items: Sequence[ScoredItem], training: Sequence[ScoredItem], *, seed: int) -> list[str]:
     """Return a reply to each item that a person once gave to another question."""
     generator = random.Random(seed)
-    pool = [reply for item in training for reply in item.references]
-    return [generator.choice(pool) for _ in items]
+    pool = [(item.group, reply) for item in training for reply in item.references]
+    several = len({group for group, _ in pool}) > 1
+    replies = []
+    for item in items:
+        group, reply = generator.choice(pool)
+        while several and group == item.group:
+            group, reply = generator.choice(pool)
+        replies.append(reply)
+    return replies
 
 
 def nearest_replies(items: Sequence[ScoredItem], training: Sequence[ScoredItem]) -> list[str]:

@@ -71,7 +71,7 @@ def score_run(run: RunFolder, arguments: ScoringArguments, *, progress: bool = T
     Raises:
         ValueError: the run is not finished, or its data or base model are no longer what it was made from.
     """
-    record = run.record()
+    record = RunFolder.open(run.path).record()
     if data_fingerprint(run.data) != record["fingerprints"]["data"]:
         raise ValueError(f"the data in {run.data} is not what the run was trained on; restore it or train again")
     dialogues = load_prepared(run.data)

@@ -361,8 +361,8 @@ def test_a_card_without_scores_has_no_model_index_and_says_so(tmp_path: Path) ->
 
 def test_result_cells_carry_their_intervals(text: str) -> None:
     assert (
-        "| ROUGE-L | higher is closer to the references | 0.091 [0.081, 0.100] | 0.146 [0.131, 0.160] | 0.151 [0.140, 0.163] "
-        "| 0.140 [0.125, 0.155] | +0.055 [+0.041, +0.069] |\n"
+        "| ROUGE-L | higher is closer to the references | 0.091 [0.081, 0.100] | 0.146 [0.131, 0.160] "
+        "| 0.151 [0.140, 0.163] | 0.140 [0.125, 0.155] | +0.055 [+0.041, +0.069] |\n"
     ) in text
     assert "| Perplexity | lower is better | 31.2 [28.1, 35.0] | 17.0 [15.5, 18.9] | - | - | - |\n" in text
     assert "| Perplexity (lower is better) | 12.5 | 17.0 | -4.5 |\n" in text

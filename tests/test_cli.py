@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass, field
 
 import pytest
+from transformers.utils import logging
 
 from mh_support.cli import ArgumentParser, one_line, run
 
@@ -35,6 +36,15 @@ class Output:
     """A second concern."""
 
     output_dir: str = "out"
+
+
+@pytest.fixture(autouse=True)
+def verbosity():
+    """Put back what `run` sets for its whole process, and begin at transformers' default."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_warning()
+    yield
+    logging.set_verbosity(before)
 
 
 @pytest.fixture
@@ -95,6 +105,12 @@ def test_a_config_may_stand_anywhere_and_flags_still_win(parser, config, place):
 def test_the_command_line_is_read_where_no_arguments_are_given(parser, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["recipe.py", "--depth", "7"])
     assert parser.parse()[0].depth == 7
+
+
+def test_no_file_beside_the_script_is_read_unasked(parser, monkeypatch, tmp_path):
+    (tmp_path / "recipe.args").write_text("--depth 9")
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "recipe.py")])
+    assert parser.parse()[0].depth == 3
 
 
 @pytest.mark.parametrize(
@@ -273,6 +289,15 @@ def test_ctrl_c_is_130(capsys):
 )
 def test_an_expected_error_is_1_and_one_line(capsys, error, line):
     assert ended(raising(error), capsys) == (1, line)
+
+
+@pytest.mark.parametrize(("asked", "level"), [(None, logging.ERROR), ("info", logging.WARNING)])
+def test_transformers_is_quiet_unless_asked(capsys, monkeypatch, asked, level):
+    monkeypatch.delenv("TRANSFORMERS_VERBOSITY", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("TRANSFORMERS_VERBOSITY", asked)
+    assert ended(lambda: None, capsys) == (0, "")
+    assert logging.get_verbosity() == level
 
 
 @pytest.mark.parametrize("error", [RuntimeError("ours"), KeyError("ours"), TypeError("ours")])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -106,6 +106,17 @@ def test_ids_and_labels_of_a_small_dialogue(letters):
 def test_the_persons_turns_are_supervised_too_if_asked(letters):
     rows, _ = encode_dialogue(letters, [user("Hi"), assistant("Yo")], max_length=100, completion_only_loss=False)
     assert rows == [{"input_ids": [*b"Hi", END, *b"Yo", END], "labels": [*b"Hi", END, *b"Yo", END]}]
+
+
+def test_a_tokenizer_that_begins_texts_with_a_token_of_its_own_adds_none(letters, tmp_path):
+    letters.save_pretrained(tmp_path)
+    other = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    begin = processors.TemplateProcessing(single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", END)])
+    other.backend_tokenizer.post_processor = begin
+    assert other("Hi")["input_ids"] == [END, *b"Hi"]
+    messages = [user("Hi"), assistant("Yo")]
+    assert encode_dialogue(other, messages, max_length=9) == encode_dialogue(letters, messages, max_length=9)
+    assert encode_reply(other, messages) == encode_reply(letters, messages)
 
 
 def test_what_follows_the_last_reply_is_no_part_of_a_row(letters):
@@ -278,6 +289,12 @@ def test_split_keeps_exchanges_whole_where_they_fit(letters):
     assert long
     assert [row["input_ids"] for row in rows] == [FIRST + SECOND, THIRD]
     assert rows[1]["labels"] == [-100, -100, -100, -100, 67, 67, 67, END]
+
+
+def test_split_fills_every_row(letters):
+    messages = [turn for _ in range(6) for turn in (user("a"), assistant("A"))]
+    rows, _ = encode_dialogue(letters, messages, max_length=8, long_inputs="split")
+    assert [row["input_ids"] for row in rows] == [FIRST + FIRST] * 3
 
 
 def test_split_cuts_up_a_reply_too_long_for_one_row(letters):
@@ -464,6 +481,13 @@ def test_a_character_cut_in_half_counts_no_bytes(letters):
         "labels": [-100, *row["input_ids"][1:]],
         "bytes": 3,
     }
+
+
+def test_spaces_before_punctuation_count_too(letters, tmp_path):
+    letters.save_pretrained(tmp_path)
+    other = PreTrainedTokenizerFast.from_pretrained(tmp_path, clean_up_tokenization_spaces=True)
+    row = encode_reply(other, [user("a"), assistant("b . c , d ! e")], max_length=9)
+    assert (row["labels"], row["bytes"]) == ([-100, -100, *b"b . c ,"], 7)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset, DatasetDict
+from transformers.utils import logging
 
 from mh_support.cli import run
 
@@ -54,6 +55,14 @@ def tree(folder):
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
         for path in folder.rglob("*")
     }
+
+
+@pytest.fixture(autouse=True)
+def verbosity():
+    """Put back what `run` sets for its whole process."""
+    before = logging.get_verbosity()
+    yield
+    logging.set_verbosity(before)
 
 
 def prepare(capsys, *argv):

@@ -11,7 +11,6 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import pytest
@@ -22,22 +21,36 @@ from mh_support.dialogue import Message
 from mh_support.safety import NOTICE, assess, crisis_reply, resources_for
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "recipes" / "training.ipynb"
-LESS = "MAX_STEPS = 4\nLIMIT = 4"
-# Read by the kernel when it starts: whatever leads off this machine fails at once.
+LESS = """
+import socket
+
+MAX_STEPS = 4
+LIMIT = 4
+assert socket.socket.connect.__name__ == "connect_locally"  # Or `NO_NETWORK` was not read.
+"""
+# Read by the kernel when it starts: whatever leads off this machine fails at once, and is written down.
 NO_NETWORK = """
+import os
 import socket
 
 connect, look_up = socket.socket.connect, socket.getaddrinfo
 
 
+def write_down(address):
+    with open(os.environ["ATTEMPTS"], "a") as file:
+        print(address, file=file)
+
+
 def connect_locally(self, address):
     if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "localhost"):
+        write_down(address)
         raise OSError(101, "Network is unreachable")
     return connect(self, address)
 
 
 def look_up_locally(host, *args, **kwargs):
     if host not in (None, "", "127.0.0.1", "localhost"):
+        write_down(host)
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     return look_up(host, *args, **kwargs)
 
@@ -57,12 +70,19 @@ def write_kernel(folder: Path, scratch: Path) -> None:
     (start / "sitecustomize.py").write_text(NO_NETWORK, encoding="utf-8")
     kernel = folder / "kernels" / "this"
     kernel.mkdir(parents=True)
-    environment = {"PYTHONPATH": str(start), "TMPDIR": str(scratch), "OMP_NUM_THREADS": "1", "HF_HOME": str(folder)}
+    environment = {
+        "PYTHONPATH": str(start),
+        "ATTEMPTS": str(folder / "attempts"),
+        "TMPDIR": str(scratch),
+        "HF_HOME": str(folder / "hf"),
+        "IPYTHONDIR": str(folder / "ipython"),
+        "OMP_NUM_THREADS": "1",
+    }
     spec = {
         "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
         "display_name": "this",
         "language": "python",
-        "env": {**environment, "IPYTHONDIR": str(folder / "ipython"), "HF_HUB_OFFLINE": "1"},
+        "env": environment,
     }
     (kernel / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
 
@@ -185,16 +205,25 @@ def test_the_dry_run_shows_rows_as_encoded_and_trains_nothing(executed: nbformat
         assert re.fullmatch(r"(?:[^\[\]]+<\|endoftext\|>\[[^\[\]]+<\|endoftext\|>\])+", row)
 
 
-def test_base_and_tuned_stand_side_by_side(executed: nbformat.NotebookNode) -> None:
+def test_base_and_tuned_stand_side_by_side(executed: nbformat.NotebookNode, places: dict[str, Path]) -> None:
     table = printed(cell_named(executed, "score"))
     (replies,) = shown(cell_named(executed, "replies"), "text/markdown")
-    lines = replies.splitlines()
+    (run,) = places["scratch"].glob("mh-support-*/run")
+    written = [json.loads(line) for line in (run / "replies.jsonl").read_text(encoding="utf-8").splitlines()]
+    test = [row for row in written if row["split"] == "test"]
+    opening = [row for row in test if len(row["context"]) == 1]
+    calm = [row for row in opening if not assess(row["context"]).is_crisis]
 
-    assert table.startswith("test, 4 replies")
-    assert all(name in table for name in ("ROUGE-L", "BLEU", "Perplexity", "Distinct-2"))
-    assert lines[:2] == ["| What the person said last | Base model | Tuned model |", "| --- | --- | --- |"]
-    assert len(lines) == 2 + 4
-    assert all(len(re.split(r"(?<!\\)\|", line)) == 5 and line.endswith(" |") for line in lines)
+    assert re.match(rf"test, {len(test)} replies +Base model +Fine-tuned +Constant reply", table)
+    assert all(f"\n{name}  " in table for name in ("Perplexity", "ROUGE-L", "BLEU-4", "Distinct-2"))
+    assert len(opening) == 4
+    head, rule, *lines = replies.splitlines()
+    assert (head, rule) == ("| What the person said | Base model | Tuned model |", "| --- | --- | --- |")
+    assert len(lines) == len(calm) > 0
+    for line, row in zip(lines, calm, strict=True):
+        cells = [row["context"][0]["content"], row["replies"]["base"], row["replies"]["tuned"]]
+        plain = [" ".join(text.split()).replace("|", "\\|").replace("<", "&lt;") for text in cells]
+        assert line == "| " + " | ".join(plain) + " |"
 
 
 def test_the_card_is_shown(executed: nbformat.NotebookNode) -> None:
@@ -226,13 +255,7 @@ def test_it_ends_with_the_notice_and_people_who_can_help(executed: nbformat.Note
     assert "116 123" in reply and "999" in reply
 
 
-def test_nothing_is_sent_for(executed: nbformat.NotebookNode) -> None:
-    noise: list[Any] = [
-        out.text
-        for cell in executed.cells
-        if cell.cell_type == "code"
-        for out in cell.outputs
-        if out.output_type == "stream" and out.name == "stderr"
-    ]
+def test_nothing_is_fetched(executed: nbformat.NotebookNode, places: dict[str, Path]) -> None:
+    attempts = places["jupyter"] / "attempts"
 
-    assert not re.search(r"unreachable|not known|Max retries|offline mode|huggingface\.co", "".join(noise))
+    assert not attempts.exists(), attempts.read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import subprocess
@@ -210,6 +211,29 @@ def test_the_samples_need_nothing():
     assert (report.leakage["shared_questions"], report.fates["kept"]) == (0, report.rows_read)
     assert report.sources[0]["name"] == "samples"
     assert report.sources[0]["license"] == "cc0-1.0"
+
+
+class Terminal(io.StringIO):
+    """What looks like a terminal to those who ask."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "progress", "shown"), [(Terminal, True, True), (Terminal, False, False), (io.StringIO, True, False)]
+)
+def test_progress_is_for_terminals_and_leaves_no_trace(source, plain, monkeypatch, stream, progress, shown):
+    monkeypatch.setattr(sys, "stderr", stream())
+    prepare(source(*plain), progress=progress)
+    text = sys.stderr.getvalue()
+    assert [words in text for words in ("reading data.jsonl", "near-duplicate questions")] == [shown, shown]
+    assert text.rpartition("\r")[2] == ""
+    with pytest.raises(ValueError, match="split") as raised:
+        prepare(source({**plain[0], "split": "holdout"}), progress=progress)
+    # The error still holds its frames: it is not their end that cleared the line.
+    assert raised.tb is not None
+    assert sys.stderr.getvalue().rpartition("\r")[2] == ""
 
 
 # ---- splits ----------------------------------------------------------------------------------------------------------

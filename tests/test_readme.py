@@ -84,7 +84,7 @@ def outputs(workplace: Path) -> dict[str, str]:
         ("finetune.py", "supervised in [brackets]"),
         ("score.py", "ROUGE-L"),
         ("publish.py", "# kind-gpt2"),
-        ("chat.py", "not a therapist"),
+        ("chat.py", "not a human or a therapist"),
     ],
 )
 def test_each_command_shows_what_it_is_for(outputs: dict[str, str], recipe: str, shown: str) -> None:

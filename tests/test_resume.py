@@ -5,6 +5,7 @@ The processes here are killed with SIGKILL, as the kernel does it when memory ru
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import re
@@ -17,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_fixtures import quick_steps, save_model, train, write_csv
+from training_fixtures import ROOT, SHORT, quick_steps, save_model, train, write_csv
 from transformers import Trainer
 
 import mh_support.training as training
 from mh_support.files import read_json
 from mh_support.run_folder import RunFolder
 
-ROOT = Path(__file__).resolve().parent.parent
 # Eight steps in two epochs: checkpoints 2 and 6 lie within an epoch, 4 and 8 at the end of one.
 STEPS: dict[str, Any] = {
     "per_device_train_batch_size": 12,
@@ -75,20 +75,29 @@ def processes():
     return context
 
 
-@pytest.fixture(scope="module")
-def start(processes, tmp_path_factory, tiny_tokenizer):
-    """Return a function that runs the same training in a process of its own, and how that process ended."""
-    home = tmp_path_factory.mktemp("home")
-    model, data = save_model(home / "tiny", tiny_tokenizer), write_csv(home / "talk.csv")
+class Starter:
+    """Runs the same training in processes of their own."""
 
-    def started(folder: Path, moment: str = "", losses: dict[int, float] | None = None, **changes: Any) -> int:
-        process = processes.Process(target=run_once, args=(folder, model, data, changes, moment, losses or {}))
+    def __init__(self, context, home: Path, tokenizer) -> None:
+        self.context = context
+        self.model, self.data = save_model(home / "tiny", tokenizer), write_csv(home / "talk.csv")
+
+    def process(self, folder: Path, moment: str = "", losses: dict[int, float] | None = None, **changes: Any):
+        arguments = (folder, self.model, self.data, changes, moment, losses or {})
+        return self.context.Process(target=run_once, args=arguments)
+
+    def __call__(self, *arguments: Any, **changes: Any) -> int:
+        """Return how the process ended: 0, or -9 if it was killed."""
+        process = self.process(*arguments, **changes)
         process.start()
-        process.join(120)
+        process.join(300)
         assert process.exitcode is not None, "the process hangs"
         return process.exitcode
 
-    return started
+
+@pytest.fixture(scope="module")
+def start(processes, tmp_path_factory, tiny_tokenizer):
+    return Starter(processes, tmp_path_factory.mktemp("home"), tiny_tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -205,62 +214,46 @@ def test_patience_is_carried_over(start, tmp_path, moment):
     assert final.read_bytes() == best.read_bytes()
 
 
-# --- the command itself -----------------------------------------------------------------------------------------------
+# --- killed from outside ----------------------------------------------------------------------------------------------
 
 
-def test_the_same_command_goes_on_wherever_it_was_killed(start, uninterrupted, tmp_path, tiny_tokenizer):
-    home = tmp_path / "home"
-    home.mkdir()
-    model, data = save_model(home / "tiny", tiny_tokenizer), write_csv(home / "talk.csv")
-    flags = {
-        "model": model,
-        "data": data,
-        "output_dir": tmp_path / "run",
-        "max_length": 64,
-        "max_steps": 8,
-        "per_device_train_batch_size": 12,
-        "eval_steps": 2,
-        "save_steps": 2,
-        "logging_steps": 2,
-        "learning_rate": "1e-2",
-        "bf16": "false",
-        "disable_tqdm": "true",
-    }
+def test_killed_as_soon_as_a_checkpoints_folder_appears(start, uninterrupted, tmp_path):
+    folder = tmp_path / "run"
+    process = start.process(folder)
+    process.start()
+    while not (folder / "checkpoints" / "checkpoint-6").exists():
+        process.join(0.001)
+        assert process.is_alive()
+    process.kill()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    assert start(folder) == 0
+    assert weights_of(folder) == uninterrupted(False)
+    assert read_json(folder / "emissions.json")["sessions"] == 2
+
+
+def test_the_same_command_goes_on_from_the_line_it_was_killed_at(start, uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    flags = {"model": start.model, "data": start.data, "output_dir": run, **SHORT, **STEPS, "disable_tqdm": "true"}
     command = [sys.executable, str(ROOT / "recipes" / "finetune.py")]
-    command += [item for name, value in flags.items() for item in (f"--{name}", str(value))]
-    checkpoint = tmp_path / "run" / "checkpoints" / "checkpoint-6"
+    command += [item for name, value in flags.items() for item in (f"--{name}", str(value).lower())]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
 
-    # Killed at the fourteenth line of output, then as soon as the third checkpoint's folder appears.
-    lines = killed(command, tmp_path, lambda seen: len(seen) == 14)
-    assert lines[0].startswith("model        ")
-    lines = killed(command, tmp_path, lambda seen: checkpoint.exists())
-    assert any(line.startswith("going on from ") for line in lines) or len(lines) > 7
-    finished = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
-    assert finished.returncode == 0, finished.stderr
-    assert "global_step" in finished.stdout
-    assert weights_of(tmp_path / "run") == uninterrupted(False)
-    assert read_json(tmp_path / "run" / "emissions.json")["sessions"] in (2, 3)
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
-
-
-def killed(command: list[str], cwd: Path, when) -> list[str]:
-    """Run a command, kill it when `when` says so of the lines that it has printed, and return these."""
-    lines: list[str] = []
     with subprocess.Popen(
-        command, cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line)
-            if when(lines):
-                process.kill()
-                break
-        process.wait(120)
-    assert process.returncode == -signal.SIGKILL, lines
-    return lines
+        lines = list(itertools.islice(process.stdout, 11))
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert lines[0] == f"model        {start.model}, full\n"
+    assert "eval_loss" in lines[-1]
+
+    finished = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.splitlines()[-1] == f"score it with recipes/score.py {run}"
+    assert weights_of(run) == uninterrupted(False)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 # --- what a kill can leave --------------------------------------------------------------------------------------------

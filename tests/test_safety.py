@@ -89,6 +89,9 @@ my dad hits me and my 5 year old brother
 he hits me and my dog
 my dad hits me at home
 he beat me to the ground
+He held my neck against the wall.
+My ex has been outside my house again.
+He throws plates next to me.
 """,
     ("abuse", "emergency"): """
 He has a gun and he's outside my door
@@ -134,6 +137,8 @@ I have not eaten for four days
 I keep throwing up after meals on purpose
 I haven't eaten in days and I passed out
 I haven't eaten in days, my dog is the only thing I get up for
+I haven't had a proper meal since Sunday.
+I stopped eating and nobody noticed.
 """,
     ("harm to others", "crisis"): """
 I want to kill my boss, I'm serious
@@ -154,6 +159,7 @@ I am going to hurt my ex, I mean it
 I hit my girlfriend last night and I hate it
 I feel like I'm going to kill my roommate for real
 I want to stab my stepdad
+The baby was screaming and I wanted to shake him
 """,
     ("harm to others", "emergency"): """
 I'm going to shoot up my school
@@ -277,6 +283,8 @@ my brother said he wants to kill himself
 My daughter is self-harming
 I'm afraid my wife will kill herself
 My friend keeps talking about suicide
+She said if I leave she'll hurt herself.
+My best mate has basically stopped eating.
 """,
     ("someone else at risk", "emergency"): """
 My friend took a bottle of pills
@@ -376,6 +384,7 @@ i'd like to just sleep and never wake up again
 I've been giving away my things because I won't need them
 I gave my dog away so someone looks after him when I'm gone
 I said my goodbyes to everyone
+This is goodbye.
 Goodbye everyone, I'm sorry
 I wrote letters to my kids for when I'm gone
 You won't have to worry about me anymore
@@ -579,9 +588,16 @@ my grandma died and I want to die too
 I was reading and then I thought about ending my life
 it's not that bad but I want to kill myself
 i will not be ok, i am going to end my life
+I'm worth more dead than alive.
+The kids would do better with the insurance than with me.
+They'd all have a lighter life if I wasn't in it.
+If I was gone I think it would take weeks for anyone to notice.
+I don't see the use of going on with it all.
+I would sooner be where she is.
+Driving home I think, if I just stopped steering it would be over.
+Every night I ask for no morning for me.
 """,
     ("suicide", "emergency"): """
-This is goodbye.
 I'm going to kill myself tonight
 I am about to jump off the roof
 tonight I'm going to end my life
@@ -1282,6 +1298,16 @@ My brother bought a hunting knife
 I'm on the edge of my seat
 I'm at the edge of burnout
 I'm fine
+I beat her at last, five sets to four
+A word that cut deeper than the rest
+The lift door closed and I counted the floors
+I would rather be where the music is
+Our team is better off with a new coach than with the old one
+I have the insurance papers ready
+My mother is outside parking the car
+He follows me on Instagram
+She stopped eating meat last year
+I held my breath
 """
 
 
@@ -1501,6 +1527,7 @@ def test_what_lowers_a_match(sentence, level):
         (["My husband hits me.", "I want to be warm and safe."], ["crisis", "crisis"]),
         (["My husband hits me.", "I'm at home with my mother and safe."], ["crisis", "concern"]),
         (["I feel hopeless.", "I made tea."], ["concern", "none"]),
+        (["He was my friend.", "We are better off without him."], ["none", "none"]),
         (["hello", "I feel hopeless."], ["none", "concern"]),
     ],
 )
@@ -1523,7 +1550,14 @@ def test_a_conversation(turns, levels):
         ("Are you thinking about suicide?", "No, not at all.", "none"),
         ("Are you thinking about suicide?", "no but yes to the other question", "none"),
         ("Are you thinking about changing jobs?", "Yes.", "none"),
-        ("Are you thinking about suicide. Did you sleep?", "Yes.", "none"),
+        (
+            "Are you safe? Are you thinking of killing yourself? Where are you?",
+            "not today, but I think about it",
+            "crisis",
+        ),
+        ("Are you thinking of suicide, and are you safe?", "Yes, I'm safe.", "none"),
+        ("Do you mean ending your life?", "It's crossed my mind.", "crisis"),
+        ("Do you mean moving house?", "It's crossed my mind.", "none"),
         ("You are thinking about suicide.", "Yes.", "none"),
         ("Are you thinking about suicide?", "yes " * 30, "none"),
     ],
@@ -1811,13 +1845,12 @@ def assert_fit(reply, level, category, country):
         assert re.search(r"\bstay\b", second) and re.search(r"\b(?:move|far|distance)\b", second, re.IGNORECASE)
 
 
-# No part of a reply has more than five variants.
-@pytest.mark.parametrize("turn", range(5))
 @pytest.mark.parametrize("category", ["suicide", "abuse"])
 @pytest.mark.parametrize("level", ["crisis", "emergency"])
 @pytest.mark.parametrize("country", [*countries(), None])
-def test_a_reply_in_every_country(country, level, category, turn):
-    assert_fit(reply_to(level, category, country, turn), level, category, country)
+def test_a_reply_in_every_country(country, level, category):
+    for turn in range(5):  # No part of a reply has more than five variants.
+        assert_fit(reply_to(level, category, country, turn), level, category, country)
 
 
 @pytest.mark.parametrize("category", CATEGORIES)

@@ -369,6 +369,7 @@ LONG = "I have never told anybody what I am telling you now"
         ),
         ({LONG: 1}, r"^x has the columns I have never told anybody what\.\.\.; expected"),
         ({str(number): 1 for number in range(50)}, r"^x has the columns 0, 1, 2, 3, 4, 5, 6, 7 and 42 more; expected"),
+        ({letter: 1 for letter in "abcdefgh"}, r"^x has the columns a, b, c, d, e, f, g, h; expected"),
         ({"Context": 1}, r"^x has the columns Context; expected"),
         ({}, r"^x has the columns ; expected"),
     ],
@@ -517,7 +518,19 @@ def test_an_id_that_cannot_be_one():
 
 
 @pytest.mark.parametrize(
-    "name", ["nothing", "a/b/c", "folder/", "./a", "../a/b", "/a/b", "~/a", "data/train.csv", "data/x.PARQUET"]
+    "name",
+    [
+        "nothing",
+        "a/b/c",
+        "folder/",
+        "./a",
+        "../a/b",
+        "/a/b",
+        "/no-such-folder",
+        "~/a",
+        "data/train.csv",
+        "data/x.PARQUET",
+    ],
 )
 def test_what_is_neither_here_nor_an_id(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

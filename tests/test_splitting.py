@@ -95,6 +95,14 @@ def test_near_duplicates_are_those_of_an_exhaustive_search(made_up, threshold):
     assert sorted(near_duplicates(texts, threshold=threshold)) == sorted(pairs)
 
 
+def test_the_threshold_itself_is_near_enough(made_up):
+    texts = [normalise(made_up(1, 20)), normalise(near(made_up(1, 20)))]
+    exactly = jaccard(*map(shingles, texts))
+    assert exactly == 37 / 41
+    assert list(near_duplicates(texts, threshold=exactly)) == [(0, 1)]
+    assert list(near_duplicates(texts, threshold=exactly + 1e-9)) == []
+
+
 def test_near_duplicates_with_nothing_in_them():
     assert list(near_duplicates([])) == []
     assert list(near_duplicates(["", "a b", ""])) == []
@@ -246,6 +254,10 @@ def test_the_check_finds_planted_leaks_and_nothing_else(made_up):
 def test_the_check_gives_each_pair_of_rows_once(made_up):
     one = asked(made_up(1), "more")
     assert shared_questions({"train": [one, one], "test": [one]}) == [("train", 0, "test", 0), ("train", 1, "test", 0)]
+
+
+def test_the_check_finds_a_question_at_the_same_place(made_up):
+    assert shared_questions({"train": [asked(made_up(1))], "test": [asked(made_up(1))]}) == [("train", 0, "test", 0)]
 
 
 def test_the_check_leaves_one_split_alone(made_up):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import json
 import math
@@ -19,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from training_fixtures import (
     WORDS,
     dialogues,
+    load_recipe,
     one_thread,  # noqa: F401
     save_model,
     train,
@@ -42,8 +42,6 @@ from mh_support.modeling import (
 )
 from mh_support.run_folder import RunFolder, new_run_path
 from mh_support.training import FinetuneArguments, describe_rows, encode_split, finetune, make_plan
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -342,12 +340,9 @@ def test_sample_replies_do_not_change_what_is_trained(full, tmp_path):
 
 def test_the_recipe_prints_a_table(tmp_path, model, data, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    spec = importlib.util.spec_from_file_location("finetune_recipe", ROOT / "recipes" / "finetune.py")
-    recipe = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recipe)
     flags = {"max_length": 64, "max_steps": 2, "bf16": "false", "disable_tqdm": "true", "sample_replies": 0}
     argv = [item for name, value in flags.items() for item in (f"--{name}", str(value))]
-    recipe.main(["--model", str(model), "--data", str(data), "--output_dir", "run", *argv])
+    load_recipe("finetune").main(["--model", str(model), "--data", str(data), "--output_dir", "run", *argv])
     table = capsys.readouterr().out.partition("\nrun  ")[2].splitlines()
     record = RunFolder("run").record()["training"]
     assert table[0].split() == ["run"]

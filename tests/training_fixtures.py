@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import gc
+import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from mh_support.modeling import ModelArguments
 from mh_support.run_folder import RunFolder
 from mh_support.training import FinetuneArguments, finetune
 
+ROOT = Path(__file__).resolve().parent.parent
 _NOUNS = (
     "river stone apple window garden bread music letter winter coffee train doctor sister teacher market "
     "forest candle mirror pillow ladder blanket bottle kitchen harbour island lemon orange pepper saddle thunder"
@@ -49,6 +53,17 @@ def quick_steps() -> None:
     # On a busy machine two threads wait for each other most of the time.
     torch.set_num_threads(1)
     gc.freeze()
+
+
+def load_recipe(name: str) -> ModuleType:
+    """Import recipes/NAME.py as a module, which the folder's name alone does not make it."""
+    spec = importlib.util.spec_from_file_location(f"{name}_recipe", ROOT / "recipes" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    recipe = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up by its name.
+    sys.modules[spec.name] = recipe
+    spec.loader.exec_module(recipe)
+    return recipe
 
 
 def dialogues() -> list[tuple[str, str]]:

@@ -5,7 +5,6 @@ full, whatever its length: a message is made plain (`plain_words`), then searche
 crisis_rules.json, which take time in proportion to the text. Nothing a person wrote is kept, logged or shown.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,9 @@ from mh_support.safety.plain_words import PlainWords, plain_words
 
 _NONE, _CONCERN, _CRISIS, _EMERGENCY = range(len(LEVELS))
 _ROLES = ("user", "assistant", "system")
-# A "yes" with more words than this is a message of its own, which the rules read.
+# How many characters before a question mark belong to the question.
+_REACH = 200
+# A bare "yes" with more words than this may be the answer to another question.
 _ANSWER_WORDS = 12
 
 
@@ -79,7 +80,7 @@ def assess(messages: Sequence[Mapping[str, str]]) -> Assessment:
         if message["role"] != "user":
             continue
         words = plain_words(content)
-        current = list(_findings(words, index, set(standing))) or _answer(messages, words, index)
+        current = [*_findings(words, index, set(standing)), *_answer(messages, words, index)]
         serious = [finding for finding in current if finding.level >= _CRISIS]
         if not serious:
             released = _released(words.text, set(standing))
@@ -114,12 +115,17 @@ def _findings(words: PlainWords, index: int, standing: set[str]) -> Iterator[_Fi
 
 
 def _answer(messages: Sequence[Mapping[str, str]], words: PlainWords, index: int) -> list[_Finding]:
-    """Find a short "yes" to a question, in the turn before, whether the person thinks of suicide."""
-    asked = index > 0 and messages[index - 1]["role"] == "assistant"
-    if not asked or len(words.starts) > _ANSWER_WORDS or not answers("yes").match(words.text, 2):
+    """Find a yes, bare or in other words, to being asked about suicide in the turn before."""
+    if index == 0 or messages[index - 1]["role"] != "assistant":
         return []
-    question = re.split(r"(?<=[.!])\s", messages[index - 1]["content"].strip())[-1]
-    if "?" not in question or not answers("asked").search(plain_words(question).text):
+    bare_yes = len(words.starts) <= _ANSWER_WORDS and answers("yes").match(words.text, 2)
+    # "Are you thinking about suicide, and are you safe?" - "Yes, I'm safe."
+    if bare_yes and _declares("safe", words.text):
+        bare_yes = None
+    if not bare_yes and not answers("admitted").search(words.text):
+        return []
+    question = messages[index - 1]["content"].rsplit("?", 1)
+    if len(question) < 2 or not answers("asked").search(plain_words(question[0][-_REACH:]).text):
         return []
     return [_Finding(_CRISIS, Span(index, *words.place(2, len(words.text) - 2), SUICIDE))]
 

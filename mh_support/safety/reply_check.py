@@ -19,19 +19,21 @@ from mh_support.safety.plain_words import plain_words
 from mh_support.safety.resources import known_addresses, known_numbers
 
 _LINK = re.compile(
-    r"https?:|www\.|\]\(|\b[\w-]+\.(?:com|org|net|edu|gov|info|biz|io|app|xyz|site|online|club|ru|cn|de|uk|eu|tv|ly)\b"
+    r"https?:|www\.|\]\(|\b[\w-]{1,63}\.(?:com|org|net|edu|gov|info|biz|io|app|xyz|site|online|club|ru|cn|de|uk|eu|tv|ly)\b"
     r"|\bclick (?:here|on|the)\b|\bthis link\b|\blink below\b|\b(?:my|our) (?:web ?site|blog|page)\b",
     re.IGNORECASE,
 )
 _EMAIL = re.compile(
-    r"[\w.+-]+@[\w-]+\.\w|\b\w+ ?[\[(]?\bat\b[\])]? ?\w+ ?[\[(]?\bdot\b[\])]? ?(?:com|org|net)\b", re.IGNORECASE
+    r"[\w.+-]{1,64}@[\w-]+\.\w|\b\w+ ?[\[(]?\bat\b[\])]? ?\w+ ?[\[(]?\bdot\b[\])]? ?(?:com|org|net)\b", re.IGNORECASE
 )
 # Characters that numbers are written with between digits, two at the most in a row.
 _BETWEEN = r"[ .()/\u2010-\u2014-]{0,2}"
 _LONG_NUMBER = re.compile(rf"\d(?:{_BETWEEN}\d){{6,}}")
 _YEARS = re.compile(r"(?:19|20)\d\d ?[-\u2013/ ] ?(?:19|20)\d\d")
 _TO_CALL = re.compile(
-    r"\b(?:call|text|dial|phone|ring|sms|hotline|helpline|lifeline)\b[^.?!\n]{0,40}?\d{3,}(?![a-z\d])", re.IGNORECASE
+    r"\b(?:call|text|dial|phone|ring|sms|hotline|helpline|lifeline):?\s+(?:[\w'&]{1,20}\s+){0,5}\d{3,}"
+    r"(?![a-z\d]|\s+(?:days|weeks|months|years|times|people|miles|minutes|hours|words)\b)",
+    re.IGNORECASE,
 )
 _SPELT_NUMBER = re.compile(r"\b(?:(?:zero|oh|one|two|three|four|five|six|seven|eight|nine|[0-9]) ){6,}")
 
