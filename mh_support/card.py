@@ -126,6 +126,11 @@ def render_dataset_card(
     )
 
 
+def render_starter_card(training: Mapping[str, Any]) -> str:
+    """Return the starter's card from what `pretrain` counted, as its `training.json` holds it."""
+    return _render("starter.md", "mh-support/starter", training=training)
+
+
 def check_publishable(run_dir: Path, weights_sha256: str) -> None:
     """Check that a run's scores belong to its weights, are not leaked and stand beside baselines.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -219,6 +220,15 @@ def supports_bf16(device: str) -> bool:
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
     return device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def device_name(device: str) -> str:
+    """Return what a machine's processor or GPU is called, for records and cards."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine()
+    threads = torch.get_num_threads()
+    return f"{name} CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def memory_estimate(model: nn.Module, *, batch_size: int, max_length: int) -> int:

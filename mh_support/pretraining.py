@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -24,12 +25,13 @@ from transformers import (
     set_seed,
 )
 
+from mh_support.card import render_starter_card
 from mh_support.data.cleaning import clean_text
 from mh_support.data.privacy import scrub
 from mh_support.dialogue import Message, set_chat_template
-from mh_support.files import replacing, write_json
+from mh_support.files import replacing, write_json, write_text
 from mh_support.generation import generation_config
-from mh_support.modeling import STARTER, supports_bf16
+from mh_support.modeling import STARTER, count_parameters, device_name, supports_bf16
 
 END = "<|endoftext|>"
 # A conversation with any of these is left out: what strangers say to each other online is not what to say to somebody
@@ -156,17 +158,28 @@ def pretrain(arguments: StarterArguments) -> dict[str, Any]:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
+    model = GPT2LMHeadModel(config)
     trainer = Trainer(
-        model=GPT2LMHeadModel(config),
+        model=model,
         args=_training_arguments(arguments),
         train_dataset=rows,
         eval_dataset=pack(held_out, tokenizer, arguments.block_size, arguments.seed),
         data_collator=default_data_collator,
     )
     trained = trainer.train()
-    counts = {**counts, "tokens": len(rows) * arguments.block_size}
-    card = {**counts, "held_out_loss": trainer.evaluate()["eval_loss"], "seconds": trained.metrics["train_runtime"]}
-    _save(trainer.model, tokenizer, Path(arguments.output_dir), card)
+    loss = trainer.evaluate()["eval_loss"]
+    card = {
+        **counts,
+        "tokens": len(rows) * arguments.block_size,
+        "epochs": trained.metrics["epoch"],
+        "held_out_loss": loss,
+        "perplexity": math.exp(loss),
+        "parameters": count_parameters(model)[1],
+        "vocab_size": len(tokenizer),
+        "seconds": trained.metrics["train_runtime"],
+        "device": device_name(trainer.args.device.type),
+    }
+    _save(model, tokenizer, Path(arguments.output_dir), card)
     return card
 
 
@@ -202,3 +215,4 @@ def _save(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path, card: di
         tokenizer.save_pretrained(draft)
         generation_config(tokenizer).save_pretrained(draft)
         write_json(draft / "training.json", card)
+        write_text(draft / "README.md", render_starter_card(card))

@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from accelerate.utils import broadcast_object_list
 from transformers import DataCollatorForSeq2Seq, EarlyStoppingCallback, Trainer, TrainerCallback, TrainerState
 
@@ -20,7 +19,7 @@ from mh_support.data.preparation import DataArguments, Prepared, data_fingerprin
 from mh_support.dialogue import IGNORED
 from mh_support.files import read_json, replacing, write_json
 from mh_support.generation import generation_config
-from mh_support.modeling import ModelArguments, load_model, weights_fingerprint
+from mh_support.modeling import ModelArguments, device_name, load_model, weights_fingerprint
 from mh_support.plan import Encoded, Plan, describe, describe_rows, encode_split, make_plan
 from mh_support.run_folder import LATEST, RUNS, RunFolder, new_run_path, now, point_latest
 from mh_support.training_arguments import FinetuneArguments
@@ -141,7 +140,7 @@ def _begin(run: RunFolder, plan: Plan, prepared: Prepared, asked: dict[str, Any]
             **record,
             **plan.record,
             "dtype": "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32",
-            "device": _device_name(arguments),
+            "device": device_name(arguments.device.type),
             "seed": arguments.seed,
             "versions": _versions(),
             "data": {"sources": prepared.report.sources, "splits": encoding},
@@ -149,13 +148,6 @@ def _begin(run: RunFolder, plan: Plan, prepared: Prepared, asked: dict[str, Any]
             "fingerprints": found,
         }
     )
-
-
-def _device_name(arguments: FinetuneArguments) -> str:
-    if arguments.device.type == "cuda":
-        return torch.cuda.get_device_name()
-    name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine()
-    return f"{name} CPU, {torch.get_num_threads()} threads"
 
 
 def _versions() -> dict[str, str]:

@@ -33,6 +33,8 @@ def build(bot: SupportBot) -> gr.Blocks:
     """Return the page: the notice, always in sight, and a chat that streams."""
 
     def answer(message: str, history: list[dict[str, Any]]) -> Iterator[str]:
+        if not message.strip():
+            return  # Enter was pressed on nothing.
         said = check_messages([{"role": turn["role"], "content": turn["content"]} for turn in history])
         stream = bot.stream([*said, {"role": "user", "content": message}])
         try:

@@ -761,7 +761,7 @@ def test_a_space_needs_a_checkout_and_no_token_in_its_files(monkeypatch, tmp_pat
 def test_the_demo_does_the_whole_job_in_the_folder_it_is_run_in(tmp_path):
     command = [sys.executable, str(ROOT / "recipes" / "demo.py"), "--limit", "4", "--max_steps", "4"]
     # The token and the offline mode of whoever runs it are no concern of the demo's.
-    environment = {**os.environ, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert TOKEN not in done.stdout + done.stderr and "hf_loopback" not in done.stdout + done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 
 import huggingface_hub.constants
 import pytest
@@ -215,7 +216,9 @@ def _plain(model) -> set[str]:
 
 @pytest.mark.parametrize(("rslora", "scale"), [(False, 16 / 4), (True, 16 / 2)])
 def test_the_adapters_scale_is_alpha_over_r_or_over_its_root(tiny_model, rslora, scale):
-    model = prepare_training(tiny_model, ModelArguments(lora=True, lora_r=4, lora_alpha=16, use_rslora=rslora))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = prepare_training(tiny_model, ModelArguments(lora=True, lora_r=4, lora_alpha=16, use_rslora=rslora))
     layer = model.base_model.model.transformer.h[0].attn.c_attn
     assert layer.scaling == {"default": scale}
     assert layer.fan_in_fan_out is True

@@ -16,7 +16,7 @@ from mh_support.baselines import CONSTANT_REPLY, human_replies, nearest_replies,
 from mh_support.data.preparation import data_fingerprint, load_prepared
 from mh_support.files import read_json
 from mh_support.generation import generate_replies, generation_config
-from mh_support.metrics import Bleu, Diversity, Rouge, wilson_interval
+from mh_support.metrics import Bleu, Diversity, Rouge, bootstrap_interval, rouge, wilson_interval
 from mh_support.modeling import load_model, load_tokenizer, weights_fingerprint
 from mh_support.run_folder import RunFolder
 from mh_support.scores import METRICS
@@ -245,6 +245,30 @@ def test_memorisation_is_train_minus_test(scored):
     for key, gap in results["memorisation"].items():
         train_value, test_value = (splits[split]["rows"]["tuned"][key]["value"] for split in ("train", "test"))
         assert gap == {"train": train_value, "test": test_value, "gap": approx(train_value - test_value)}
+
+
+def test_intervals_are_drawn_by_question(tmp_path, home):
+    """The turns of one dialogue hang together: three dialogues of three turns are three draws, not nine."""
+    data = tmp_path / "turns.jsonl"
+    turns = []
+    for context, reply in dialogues()[::2]:
+        user, assistant = {"role": "user", "content": context}, {"role": "assistant", "content": reply}
+        turns.append(
+            {"messages": [{**turn, "content": f"{turn['content']} {n}"} for n in "abc" for turn in (user, assistant)]}
+        )
+    data.write_text("\n".join(map(json.dumps, turns)), encoding="utf-8")
+    run = train(tmp_path / "run", home / "tiny", data, max_steps=1, sample_replies=0)
+    results = score_run(run, ScoringArguments(**QUICK), progress=False)
+    items = scored_items(load_prepared(run.data)["test"])
+    assert (len(items), len({item.group for item in items})) == (9, 3)
+    statistics = rouge.item_statistics([CONSTANT_REPLY] * 9, [item.references for item in items])
+    groups = [item.group for item in items]
+    by_question = bootstrap_interval(statistics, rouge.from_statistics, seed=42, n_resamples=50, groups=groups)
+    alone = bootstrap_interval(statistics, rouge.from_statistics, seed=42, n_resamples=50)
+    constant = results["splits"]["test"]["rows"]["constant"]
+    for name, interval in by_question.items():
+        assert constant[name]["ci95"] == [approx(end) for end in interval]
+    assert by_question != alone
 
 
 # --- replies.jsonl ----------------------------------------------------------------------------------------------------

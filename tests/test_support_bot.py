@@ -128,6 +128,11 @@ def test_a_reply_without_an_end_is_shown_as_a_whole(bot, scripted):
     assert list(bot.stream(said("I feel low"))) == ["tell me more"]
 
 
+def test_space_after_the_last_sentence_is_not_a_piece(bot, scripted):
+    scripted(["I hear you. ", " ", "\n"])
+    assert list(bot.stream(said("I feel low"))) == ["I hear you. "]
+
+
 def test_numbers_and_words_with_periods_in_them_are_not_cut(bot, scripted):
     scripted(["It was 3.5 hours, e.g", ".this morning"])
     assert list(bot.stream(said("I feel low"))) == ["It was 3.5 hours, e.g.this morning"]

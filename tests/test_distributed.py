@@ -1,0 +1,167 @@
+"""Two processes that train one model: one run folder, each row once an epoch, and the same weights after a kill."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training_fixtures import ROOT, SHORT, quick_steps, save_model, train, write_csv
+from transformers import DataCollatorForSeq2Seq
+
+import mh_support.training as training
+from mh_support.data.preparation import data_fingerprint
+from mh_support.dialogue import encode_dialogue
+from mh_support.files import read_json
+from mh_support.modeling import weights_fingerprint
+from mh_support.run_folder import RunFolder
+
+# 48 rows in two processes of 6 are four steps an epoch; checkpoint 6 lies in the middle of the second.
+STEPS: dict[str, Any] = {"per_device_train_batch_size": 6, "max_steps": 8, "eval_steps": 2, "save_steps": 2}
+
+
+def work(rank: int, port: int, folder: Path, model: Path, data: Path, die_at: str, changes: dict[str, Any]) -> None:
+    """Be one of two processes, as a launcher starts them; note the rows that it is given, and die where told."""
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ.update({**address, "RANK": str(rank), "LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "true"})
+    quick_steps()
+    notes = folder.parent / f"rows{rank}.jsonl"
+
+    class Noted(DataCollatorForSeq2Seq):
+        def __call__(self, features, return_tensors=None):
+            with notes.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps([feature["input_ids"] for feature in features]) + "\n")
+            return super().__call__(features, return_tensors)
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and die_at and str(arguments[0]).endswith(die_at):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    training.DataCollatorForSeq2Seq = Noted
+    sys.addaudithook(hook)
+    train(folder, model, data, **{**STEPS, "sample_replies": 0, **changes})
+
+
+class Pair:
+    """Starts the same training in two processes."""
+
+    def __init__(self, home: Path, tokenizer) -> None:
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(["mh_support.training", "codecarbon", "peft", "torch.utils.tensorboard"])
+        self.model, self.data = save_model(home / "tiny", tokenizer), write_csv(home / "talk.csv")
+
+    def __call__(self, folder: Path, *, die_at: str = "", **changes: Any) -> list[int | None]:
+        """Return how the two ended; where the first was killed, the second is too."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        processes = [
+            self.context.Process(
+                target=work, args=(rank, port, folder, self.model, self.data, "" if rank else die_at, changes)
+            )
+            for rank in (0, 1)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(300)
+            if die_at:
+                processes[1].kill()
+        return [process.exitcode for process in processes]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory, tiny_tokenizer):
+    return Pair(tmp_path_factory.mktemp("pair"), tiny_tokenizer)
+
+
+@pytest.fixture(scope="module")
+def finished(pair, tmp_path_factory):
+    """A run that two processes made and nothing cut off."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    assert pair(folder) == [0, 0]
+    return RunFolder.open(folder)
+
+
+def test_two_processes_make_one_run(finished):
+    record = finished.record()
+    assert record["arguments"]["world_size"] == 2
+    assert (record["training"]["global_step"], record["training"]["planned_steps"]) == (8, 8)
+    assert record["training"]["epochs"] == 2.0
+    assert record["fingerprints"]["weights"] == weights_fingerprint(finished.model)
+    assert record["fingerprints"]["data"] == data_fingerprint(finished.data)
+    assert sorted(path.name for path in finished.path.iterdir()) == [
+        "checkpoints",
+        "data",
+        "data_report.json",
+        "emissions.json",
+        "log_history.json",
+        "model",
+        "run.json",
+        "tensorboard",
+    ]
+    assert len(list(finished.tensorboard.iterdir())) == 1
+    assert read_json(finished.emissions_file)["sessions"] == 1
+    assert (finished.checkpoints / "checkpoint-8" / "rng_state_1.pth").is_file()
+
+
+def test_each_row_is_trained_on_once_an_epoch_by_one_of_them(finished, tiny_tokenizer):
+    rows = sorted(
+        encode_dialogue(tiny_tokenizer, json.loads(line)["messages"], max_length=64).rows[0]["input_ids"]
+        for line in finished.data.joinpath("train.jsonl").read_text(encoding="utf-8").splitlines()
+    )
+    given = []
+    for rank in (0, 1):
+        noted = finished.path.with_name(f"rows{rank}.jsonl").read_text(encoding="utf-8").splitlines()
+        # The others are evaluations.
+        given.append([batch for batch in map(json.loads, noted) if all(row in rows for row in batch)])
+    assert [len(batches) for batches in given] == [8, 8]
+    for epoch in (0, 1):
+        both = [row for batches in given for batch in batches[4 * epoch : 4 * epoch + 4] for row in batch]
+        assert sorted(both) == rows
+    assert given[0][:4] != given[0][4:]
+
+
+def test_killed_within_an_epoch_they_end_as_if_they_had_not_been(pair, finished, tmp_path):
+    folder = tmp_path / "run"
+    assert pair(folder, die_at="checkpoint-8/trainer_state.json") == [-signal.SIGKILL, -signal.SIGKILL]
+    assert RunFolder(folder).record()["finished"] is None
+    assert pair(folder) == [0, 0]
+    run = RunFolder.open(folder)
+    assert run.record()["training"]["global_step"] == 8
+    assert (run.model / "model.safetensors").read_bytes() == (finished.model / "model.safetensors").read_bytes()
+
+
+def test_another_number_of_processes_is_refused(pair, finished):
+    with pytest.raises(ValueError, match=r"was started otherwise: world_size is 1, the run has 2; give the same argum"):
+        train(finished.path, pair.model, pair.data, **{**STEPS, "sample_replies": 0})
+
+
+def test_accelerate_launches_the_recipe(pair, finished, tmp_path):
+    flags = {"model": pair.model, "data": pair.data, **SHORT, **STEPS, "sample_replies": 1, "disable_tqdm": "true"}
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    command += [str(ROOT / "recipes" / "finetune.py")]
+    command += [item for name, value in flags.items() for item in (f"--{name}", str(value).lower())]
+    # Without a GPU in sight this is two processes on the CPU; `accelerate launch --cpu` would start one alone.
+    alone = {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    launched = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, **alone}, capture_output=True, text=True, timeout=300
+    )
+    assert launched.returncode == 0, launched.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
+    (folder,) = (path for path in (tmp_path / "runs").iterdir() if not path.is_symlink())
+    assert (tmp_path / "runs" / "latest").resolve() == folder
+    run = RunFolder.open(folder)
+    assert run.record()["arguments"]["world_size"] == 2
+    # One of them speaks.
+    assert launched.stdout.count(f"model        {pair.model}, full\n") == 1
+    assert launched.stdout.count("sample 1: ") == 4
+    assert launched.stdout.splitlines()[-1] == f"score it with recipes/score.py runs/{folder.name}"
+    assert (run.model / "model.safetensors").read_bytes() == (finished.model / "model.safetensors").read_bytes()
