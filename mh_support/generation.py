@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from tqdm.auto import tqdm
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
 from mh_support.dialogue import Message, encode_prompt
+from mh_support.modeling import evaluating
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -75,7 +75,7 @@ def generate_replies(
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
     replies: dict[int, GeneratedReply] = {}
     bar = tqdm(total=len(order), desc=progress, disable=progress is None, leave=False)
-    with _evaluating(model), torch.random.fork_rng(), bar:
+    with evaluating(model), torch.random.fork_rng(), bar:
         torch.manual_seed(seed)
         for start in range(0, len(order), batch_size):
             indices = order[start : start + batch_size]
@@ -85,18 +85,6 @@ def generate_replies(
                 replies[index] = _decode(tokenizer, ids)
             bar.update(len(indices))
     return [replies[index] for index in range(len(prompts))]
-
-
-@contextmanager
-def _evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """Switch dropout off, and afterwards give each module the mode that it had."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _left_padded(prompts: Sequence[list[int]], pad_id: int, device: torch.device) -> dict[str, torch.Tensor]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -205,7 +208,21 @@ def _with_adapter(model: PreTrainedModel, arguments: ModelArguments) -> PreTrain
     # A name travels; the path of somebody's folder does not.
     adapted.peft_config["default"].base_model_name_or_path = arguments.model_name_or_path
     adapted.peft_config["default"].revision = arguments.model_revision
+    # The vocabulary stays as it is. To find that out, peft would look for the base on the Hub at every save.
+    adapted.save_pretrained = partial(adapted.save_pretrained, save_embedding_layers=False)  # type: ignore[method-assign]
     return adapted  # type: ignore[return-value]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Switch dropout off, and afterwards give each module the mode it had: a trainer may hold frozen parts in eval."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:

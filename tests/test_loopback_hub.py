@@ -566,13 +566,16 @@ def test_what_was_pushed_is_there_after_a_restart(tmp_path):
 
 def test_it_runs_as_a_command(tmp_path):
     command = [sys.executable, str(Path(__file__).with_name("loopback_hub.py")), "--root", str(tmp_path / "store")]
-    with subprocess.Popen([*command, "--port", "0", "--token", "hf_a"], stdout=subprocess.PIPE, text=True) as process:
+    # Where the tests run in the background, Ctrl-C is ignored from the start; here it is to end the server.
+    listening = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    command += ["--port", "0", "--token", "hf_a"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **listening) as process:
         line = process.stdout.readline()
         url = line.split(" at ")[1].split(";")[0]
         assert line == f"Serving {tmp_path / 'store'} at {url}; stop with Ctrl-C.\n"
         assert HfApi(endpoint=url, token="hf_a").whoami()["name"] == "me"
         process.send_signal(signal.SIGINT)
-        assert process.wait() == 0
+        assert process.wait(timeout=30) == 0
 
 
 def test_a_taken_port_is_one_line(hub, tmp_path):

@@ -391,6 +391,10 @@ def test_arguments_that_are_refused(arguments, message):
         DataArguments(**arguments)
 
 
+def test_one_sample_may_be_asked_for():
+    assert DataArguments(max_samples=1).max_samples == 1
+
+
 # ---- folders ---------------------------------------------------------------------------------------------------------
 
 
@@ -506,6 +510,16 @@ def test_a_licence_that_is_told_wins_over_what_a_folder_remembers(source, plain,
     prepared(source(*plain)).save(tmp_path / "one")
     told = prepared(DataArguments(dataset_name=[str(tmp_path / "one")], dataset_license="cc-by-4.0"))
     assert told.report.sources[0]["license"] == "cc-by-4.0"
+
+
+def test_a_prepared_folder_remembers_one_address(source, plain, tmp_path):
+    prepared(source(*plain)).save(tmp_path / "one")
+    path = tmp_path / "one" / "data_report.json"
+    report = json.loads(path.read_text(encoding="utf-8"))
+    origin = {"name": "a/b", "license": "mit", "non_commercial": False, "url": "https://example.com/a/b", "rows": 10}
+    for origins, url in (([origin], origin["url"]), ([origin, origin], None)):
+        path.write_text(json.dumps({**report, "sources": origins}), encoding="utf-8")
+        assert prepared(DataArguments(dataset_name=[str(tmp_path / "one")])).report.sources[0]["url"] == url
 
 
 @pytest.mark.parametrize("report", ["{}", "[]", '{"sources": [{"name": "x"}]}', '{"sources": 3}', '{"sources": ["x"]}'])

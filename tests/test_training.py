@@ -172,7 +172,7 @@ def test_the_record_says_what_the_run_was_made_from(full):
         "trainable_parameters": parameters,
     }
     assert (record["format"], record["dtype"], record["seed"], record["license"]) == (1, "fp32", 42, "other")
-    assert re.fullmatch(r".+ CPU, 1 threads", record["device"])
+    assert re.fullmatch(r".+ CPU, 1 thread", record["device"])
     assert set(record["versions"]) == {
         "python",
         "mh-support",

@@ -292,8 +292,7 @@ def _check_leakage(splits: dict[str, list[Dialogue]], report: DataReport, argume
     """Look for questions in two splits; drop them from training if told, and stop if any is left."""
     remedy = "drop_leaks or ignore"
     if arguments.shipped_splits == "drop_leaks":
-        leaks = _shared(splits)
-        rows = {row for split, row, *_ in leaks if split == "train"} | {leak[3] for leak in leaks if leak[2] == "train"}
+        rows = {row for split, row, *_ in _shared(splits) if split == "train"}
         report.fates["leaked"] = len(rows)
         splits["train"] = [dialogue for row, dialogue in enumerate(splits["train"]) if row not in rows]
         remedy = "ignore"

@@ -122,7 +122,8 @@ def split_by_question(groups: Sequence[int], *, seed: int) -> list[str]:
 def shared_questions(splits: dict[str, Sequence[Sequence[Message]]]) -> list[tuple[str, int, str, int]]:
     """Return every two rows that ask one question in two splits, as (split, row, other split, row).
 
-    It looks at the finished splits and knows nothing of how they were made.
+    Pairs and what is in them are in the order of `splits` and rows. It looks at the finished splits and knows nothing
+    of how they were made.
     """
     places = [(split, row) for split, rows in splits.items() for row in range(len(rows))]
     asked: dict[str, list[int]] = defaultdict(list)

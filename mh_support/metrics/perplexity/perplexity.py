@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import datasets
@@ -89,6 +88,8 @@ def item_statistics(
     """
     import torch
 
+    from mh_support.modeling import evaluating
+
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be 1 or more")
     _check_rows(rows, getattr(model.config, "max_position_embeddings", None))
@@ -96,7 +97,7 @@ def item_statistics(
     order = sorted(range(len(rows)), key=lambda index: -len(rows[index]["input_ids"]))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     statistics = np.zeros((len(rows), 3))
-    with _evaluating(model), torch.inference_mode():
+    with evaluating(model), torch.inference_mode():
         for batch in tqdm(batches, "perplexity", disable=not progress):
             statistics[batch, :2] = _nats_and_tokens(model, [rows[index] for index in batch], pad_token_id)
     statistics[:, 2] = [row["bytes"] for row in rows]
@@ -166,18 +167,6 @@ def _padded(rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> tuple[torch
         labels[index, :length] = torch.tensor(row["labels"])
         mask[index, :length] = 1
     return ids, labels, mask
-
-
-@contextmanager
-def _evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """Switch dropout off, and afterwards give each module the mode it had: a trainer may hold frozen parts in eval."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
