@@ -9,6 +9,7 @@ import os
 import re
 import runpy
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -468,13 +469,16 @@ def test_a_token_that_may_not_write_there_is_said_in_one_line(publish, hub, trai
     assert files(hub) == {}
 
 
-def test_a_hub_that_does_not_answer_is_said_in_one_line(publish, trained, monkeypatch, hub):
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # the port nobody listens on
-    assert publish(trained.full.path, "--repo", "me/kind") == (
-        1,
-        "",
-        "publishing me/kind was cut short ([Errno 111] Connection refused); the Hub has all of it or nothing, run the "
-        "same command again",
+def test_a_hub_that_does_not_answer_is_said_in_one_line(publish, trained, monkeypatch):
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{unheard.getsockname()[1]}")
+        failed = publish(trained.full.path, "--repo", "me/kind")
+    assert (failed.code, failed.out) == (1, "")
+    assert re.fullmatch(
+        r"publishing me/kind was cut short \(.*Connection refused\); the Hub has all of it or nothing, run the same "
+        "command again",
+        failed.error,
     )
 
 

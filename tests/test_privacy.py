@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mh_support.data import privacy
+from mh_support.data import contacts, privacy
 from mh_support.data.cleaning import clean_text
 from mh_support.data.privacy import KINDS, Scrubbed, scrub
 
@@ -410,3 +410,13 @@ def test_docstring_examples_are_true() -> None:
     results = doctest.testmod(privacy)
     assert results.attempted > 0
     assert results.failed == 0
+
+
+def test_a_long_run_of_digits_is_searched_in_linear_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    search = contacts._without_phones
+    monkeypatch.setattr(contacts, "_without_phones", lambda digits: seen.append(len(digits)) or search(digits))
+    scrub("1234567890 " * 5000)
+    # Each part is taken up again after each number found in it, of which a part holds at most a score.
+    assert max(seen) <= 160
+    assert sum(seen) < 20 * 11 * 5000

@@ -125,11 +125,12 @@ def test_the_python_runs(workplace: Path, outputs: dict[str, str], number: int) 
 
 def test_every_file_of_the_tree_is_there() -> None:
     tree = README.split("## Architecture")[1].split("```")[1]
-    for line in tree.splitlines():
+    parents = {0: ROOT}
+    for line in filter(str.strip, tree.splitlines()):
         indent = len(line) - len(line.lstrip())
-        names = re.match(r"((?:[\w.]+/?,? )*[\w.]+/?)(?:   |$)", line.strip() + "   ")
-        if not line.strip() or names is None:
-            continue
-        parent = {0: ROOT, 2: ROOT / ("recipes" if "configs" in line else "mh_support")}[indent]
-        for name in names[1].split():
-            assert (parent / name).exists(), f"{name} is in the README's tree and not in {parent.name}"
+        names = re.split(r"\s{2,}", line.strip())[0].replace(",", "").split()
+        for name in names:
+            assert (parents[indent] / name).exists(), (
+                f"{name} is in the README's tree and not in {parents[indent].name}"
+            )
+        parents[indent + 2] = parents[indent] / names[0]

@@ -133,6 +133,10 @@ _NO_PHONE = re.compile(
 _EXTENSION = re.compile(rf"({PHONE_MARK}),? ?(?:x|ext\.?|extension) ?\d{{1,5}}\b", re.IGNORECASE)
 
 
+# A run of digits is searched in parts of this length, since the search takes the square of it: no phone is so long.
+_LONG_RUN = re.compile(r".{1,160}(?=\s|$)|.{1,160}", re.DOTALL)
+
+
 def with_marks(text: str, lowered: str, counts: Counter[str]) -> str:
     """Replace each address, link and phone number by its mark; `lowered` is for the cheap tests."""
     text = re.sub("[\ufdd0-\ufdef]", "", text)
@@ -142,7 +146,7 @@ def with_marks(text: str, lowered: str, counts: Counter[str]) -> str:
         text = _LINK.sub(_link_mark, text)
     if re.search(r"8\d\d|\d\D{0,3}\d\D{0,3}\d", text):
         text = _LETTERED.sub(PHONE_MARK, text)
-        text = _DIGITS.sub(lambda digits: _without_phones(digits[0]), text)
+        text = _DIGITS.sub(lambda digits: _LONG_RUN.sub(lambda part: _without_phones(part[0]), digits[0]), text)
         text = _EXTENSION.sub(r"\1", _LOCAL.sub(rf"\1{PHONE_MARK}", text))
     for kind, mark in (("email", EMAIL_MARK), ("link", LINK_MARK), ("phone", PHONE_MARK)):
         if mark in text:
