@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _recipe("score.py", str(run_path), "--limit", str(arguments.limit), environment=environment)
         with _hub(Path(scratch)) as address:
             environment = {"HF_ENDPOINT": address, "HF_TOKEN": TOKEN, "HF_HOME": scratch}
-            environment |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
+            environment |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0", "TRANSFORMERS_VERBOSITY": "error"}
             _recipe("publish.py", str(run_path), "--repo", REPO, environment=environment)
             _reply_from_hub(environment)
     print(f"\nThe plots are in {run_path / 'plots'}; {RUNS / LATEST} is this run. It took", end=" ")
