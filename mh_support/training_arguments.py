@@ -81,6 +81,13 @@ class FinetuneArguments(TrainingArguments):
             raise ValueError(f"max_length is {self.max_length}; a row needs at least 16 tokens")
         if self.early_stopping_patience < 0 or self.sample_replies < 0:
             raise ValueError("early_stopping_patience and sample_replies are 0 or more")
+        by_steps = self.eval_strategy == self.save_strategy == "steps"
+        if self.load_best_model_at_end and by_steps and self.eval_steps != self.save_steps:
+            # The Trainer would record the best evaluation, and end with another model where that was not saved.
+            raise ValueError(
+                f"eval_steps is {self.eval_steps} and save_steps {self.save_steps}; the best model is kept only where "
+                "it is both evaluated and saved: give both the same, or --load_best_model_at_end false"
+            )
         output_dir = self.output_dir
         super().__post_init__()
         # Where none is given transformers makes one up; here a run gets a name of its own when it starts.

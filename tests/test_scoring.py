@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -329,6 +330,11 @@ def test_more_training_items_can_be_scored(run):
     results = score_run(run, ScoringArguments(**QUICK, train_items=5), progress=False)
     assert results["splits"]["train"]["items"] == 5
     assert results["splits"]["test"]["items"] == 3
+    # Drawn by chance, in their order: the first five would be alike where a data set is sorted.
+    chosen = sorted(random.Random(42).sample(range(24), 5))
+    assert chosen != list(range(5))
+    known = scored_items(load_prepared(run.data)["train"])
+    assert [row["context"] for row in replies_of(run, "train")] == [known[number].context for number in chosen]
     results = score_run(run, ScoringArguments(**QUICK, train_items=1000, limit=1), progress=False)
     assert results["splits"]["train"]["items"] == 24
 

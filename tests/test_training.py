@@ -583,11 +583,23 @@ def test_defaults_are_the_documented_ones():
         ({"max_length": 15}, r"^max_length is 15; a row needs at least 16 tokens$"),
         ({"early_stopping_patience": -1}, r"^early_stopping_patience and sample_replies are 0 or more$"),
         ({"sample_replies": -1}, r"^early_stopping_patience and sample_replies are 0 or more$"),
+        (
+            {"eval_steps": 100},
+            r"^eval_steps is 100 and save_steps 500; the best model is kept only where it is both evaluated and saved: "
+            r"give both the same, or --load_best_model_at_end false$",
+        ),
     ],
 )
 def test_bad_arguments_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         FinetuneArguments(**changes)
+
+
+def test_without_the_best_model_there_may_be_more_evaluations_than_checkpoints():
+    arguments = FinetuneArguments(eval_steps=100, load_best_model_at_end=False)
+    assert (arguments.eval_steps, arguments.save_steps) == (100, 500)
+    by_epoch = FinetuneArguments(eval_strategy="epoch", save_strategy="epoch", eval_steps=7)
+    assert by_epoch.load_best_model_at_end is True
 
 
 def test_more_tokens_than_the_model_has_positions_are_refused(tmp_path, model, data):
@@ -804,11 +816,13 @@ def test_transformers_own_pipeline_replies_to_messages(kind, request):
     trained = request.getfixturevalue(kind)
     chat = pipeline("text-generation", model=str(trained.run.model), device="cpu")
     messages = [{"role": "user", "content": "My river hurts"}]
-    (found,) = chat(messages, max_new_tokens=6, do_sample=False)
+    # Beside an adapter transformers reads the base's settings, so all that matter are given here.
+    settings = {"max_new_tokens": 6, "do_sample": False, "repetition_penalty": 1.0}
+    (found,) = chat(messages, **settings)
     assert found["generated_text"][:-1] == messages
     assert found["generated_text"][-1]["role"] == "assistant"
     model, tokenizer = load_model(str(trained.run.path)), load_tokenizer(str(trained.run.path))
-    greedy = generation_config(tokenizer, max_new_tokens=6, do_sample=False, temperature=1.0, top_p=1.0)
+    greedy = generation_config(tokenizer, **settings, temperature=1.0, top_p=1.0)
     (reply,) = generate_replies(model, tokenizer, [messages], greedy)
     assert found["generated_text"][-1]["content"].strip() == reply.text
 
