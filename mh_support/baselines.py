@@ -49,7 +49,8 @@ def constant_replies(items: Sequence[ScoredItem]) -> list[str]:
 
 def random_replies(items: Sequence[ScoredItem], training: Sequence[ScoredItem], *, seed: int) -> list[str]:
     """Return a reply to each item that a person once gave to another question."""
-    generator = random.Random(seed)
+    # Not the numbers that chose the items: the same ones would choose replies beside them.
+    generator = random.Random(f"{seed} random replies")
     pool = [(item.group, reply) for item in training for reply in item.references]
     several = len({group for group, _ in pool}) > 1
     replies = []

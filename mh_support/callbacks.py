@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
 from transformers import (
     PreTrainedTokenizerBase,
     TrainerCallback,
@@ -76,7 +78,9 @@ class SampleRepliesCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
         """Print the replies and log them as text."""
-        if not self.contexts or not state.is_world_process_zero:
+        # One process alone cannot generate with weights of which it holds a part.
+        sharded = AcceleratorState().distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+        if not self.contexts or not state.is_world_process_zero or sharded:
             return
         config = generation_config(
             self.tokenizer, max_new_tokens=SAMPLE_TOKENS, do_sample=False, temperature=1.0, top_p=1.0
@@ -115,7 +119,7 @@ class EmissionsCallback(TrainerCallback):
         if self.path.is_file():
             self.before = read_json(self.path)
         self.tracker = OfflineEmissionsTracker(
-            country_iso_code=self.country, save_to_file=False, log_level="critical", allow_multiple_runs=True
+            country_iso_code=self.country, output_methods=[], log_level="critical", allow_multiple_runs=True
         )
         self.tracker.start()
 

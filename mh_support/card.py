@@ -16,6 +16,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from mh_support.data.report import EDITS, FATES
 from mh_support.files import read_json
+from mh_support.generation import DECODING
 from mh_support.readability import reading_grade
 from mh_support.scores import METRICS, ROWS
 
@@ -68,6 +69,7 @@ def write_card(run_dir: Path, repo_id: str, *, merged: bool = False, base_repo: 
         front_matter=_front_matter(run, results, emissions, repo_id, adapter).to_yaml(),
         run=run,
         adapter=adapter,
+        decoding=", ".join(f"{key}={value}" for key, value in DECODING.items()),
         arguments={key: run["arguments"][key] for key in TOLD if key in run["arguments"]},
         report=_read(run_dir, "data_report.json") or {},
         losses=_losses(_read(run_dir, "log_history.json") or []),
@@ -157,7 +159,8 @@ def check_publishable(run_dir: Path, weights_sha256: str) -> None:
         raise ValueError(f"results.json does not say whether test questions stand in training too; {again}")
     if leakage["shared_questions"] > 0:
         raise ValueError(
-            f"{leakage['shared_questions']} test questions stand in training too; split by question and train again"
+            f"{leakage['shared_questions']} held-out dialogues ask a question of another split; split by question and "
+            "train again"
         )
     rows = set(results["splits"].get("test", {}).get("rows", {}))
     if "tuned" not in rows:

@@ -33,6 +33,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(holder, ignore_errors=True)
 
 
+def sweep_drafts(folder: str | os.PathLike[str]) -> None:
+    """Remove what `replacing` left in `folder` where it was killed. Call it while nothing else writes there."""
+    for draft in Path(folder).glob(".*.????????"):
+        if draft.is_dir():
+            shutil.rmtree(draft)
+
+
 def _swap(draft: Path, target: Path, aside: Path) -> None:
     """Put `draft` in the place of the folder `target`, which goes aside, and comes back if that fails."""
     os.replace(target, aside)

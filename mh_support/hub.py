@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from mh_support.card import check_publishable, render_space_readme, write_card
 from mh_support.cli import one_line
-from mh_support.modeling import load_model, weights_fingerprint
+from mh_support.modeling import load_model, state_fingerprint, weights_fingerprint
 from mh_support.run_folder import RunFolder
 
 PACKAGE = Path(__file__).resolve().parent
@@ -74,6 +74,8 @@ def model_files(run: RunFolder, arguments: PublishArguments) -> Iterator[dict[st
     check_publishable(run.path, weights_fingerprint(run.model))
     record = run.record()
     adapter = record["method"]["kind"] == "lora"
+    if arguments.base_repo is not None:
+        _check_base(arguments.base_repo, record["fingerprints"]["base_weights"], run)
     if arguments.merge and not adapter:
         raise ValueError(f"{run.path} is a full model, there is nothing to merge; leave out --merge")
     with tempfile.TemporaryDirectory() as scratch:
@@ -85,9 +87,11 @@ def model_files(run: RunFolder, arguments: PublishArguments) -> Iterator[dict[st
         }
         base = None
         if adapter and not arguments.merge:
-            base = _hub_base(record["base_model"], arguments, run)
+            base = arguments.base_repo or _hub_base(record["base_model"], run)
             config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
             config["base_model_name_or_path"] = base
+            if arguments.base_repo is not None:
+                config["revision"] = None  # That of the base which was trained on, not of this one.
             files["adapter_config.json"] = json.dumps(config, indent=2, sort_keys=True).encode()
         card = write_card(run.path, arguments.repo, merged=arguments.merge, base_repo=base or arguments.base_repo)
         files = {"README.md": card.encode(), **files, "results.json": run.results_file}
@@ -148,10 +152,17 @@ def _merged(run: RunFolder, folder: Path) -> Path:
     return folder
 
 
-def _hub_base(base: Mapping[str, Any], arguments: PublishArguments, run: RunFolder) -> str:
+def _check_base(repo: str, base_weights: str, run: RunFolder) -> None:
+    """Fetch the model that is said to be the base, and compare its weights with those the run started from."""
+    if state_fingerprint(load_model(repo)) != base_weights:
+        raise ValueError(
+            f"{repo} has other weights than the model that {run.path} started from; give --base_repo that model's own "
+            "id, or leave it out and add --merge true to publish a full model"
+        )
+
+
+def _hub_base(base: Mapping[str, Any], run: RunFolder) -> str:
     """Return the Hub id that an adapter will look for its base under."""
-    if arguments.base_repo is not None:
-        return arguments.base_repo
     name = str(base["name_or_path"])
     if base["is_local"] or name == "starter":
         raise ValueError(

@@ -89,7 +89,7 @@ def score_run(run: RunFolder, arguments: ScoringArguments, *, progress: bool = T
             scores[split][row], written = _model_scores(model, tokenizer, items[split], arguments, label)
             replies[split][row] = written
         del model
-    results = _results(run, items, scores, len(leaks), arguments)
+    results = _results(run, items, scores, len({place[2:] for place in leaks}), arguments)
     write_jsonl(run.replies_file, _reply_rows(items, replies, training, arguments))
     write_json(run.results_file, results)
     return results

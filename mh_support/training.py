@@ -17,7 +17,7 @@ from transformers import DataCollatorForSeq2Seq, EarlyStoppingCallback, Trainer,
 from mh_support.callbacks import EmissionsCallback, EpochOrderCallback, SampleRepliesCallback, tensorboard_callback
 from mh_support.data.preparation import DataArguments, Prepared, data_fingerprint, prepare, write_splits
 from mh_support.dialogue import IGNORED
-from mh_support.files import read_json, replacing, write_json
+from mh_support.files import read_json, replacing, sweep_drafts, write_json
 from mh_support.generation import generation_config
 from mh_support.modeling import ModelArguments, device_name, load_model, weights_fingerprint
 from mh_support.plan import Encoded, Plan, describe, describe_rows, encode_split, make_plan
@@ -57,6 +57,8 @@ def finetune(
             if run.record()["finished"] is not None:
                 print(f"the run {run.path} is finished already; score it with recipes/score.py {run.path}")
                 return run
+            if arguments.process_index == 0:
+                sweep_drafts(run.path)
     with arguments.main_process_first(desc="preparing the data"):
         prepared = prepare(data_arguments, progress=not arguments.disable_tqdm)
         plan = make_plan(model_arguments, prepared, arguments)
@@ -169,16 +171,17 @@ def _train(run: RunFolder, plan: Plan, arguments: FinetuneArguments) -> None:
         # Cut off after its last checkpoint: the Trainer, which takes a step before it asks, would go beyond the end.
         best = state.best_model_checkpoint if arguments.load_best_model_at_end else None
         model = load_model(str(checkpoint if best is None else run.checkpoints / Path(best).name))
+        weights = model.state_dict()
     else:
-        model, state = _trained(run, plan, arguments, checkpoint)
+        model, weights, state = _trained(run, plan, arguments, checkpoint)
     if arguments.process_index == 0:
-        _finish(run, plan, model, state)
+        _finish(run, plan, model, weights, state)
 
 
 def _trained(
     run: RunFolder, plan: Plan, arguments: FinetuneArguments, checkpoint: Path | None
-) -> tuple[PreTrainedModel, TrainerState]:
-    """Train, from a checkpoint or from the start, and return the model that it ends with."""
+) -> tuple[PreTrainedModel, dict[str, Any], TrainerState]:
+    """Train, from a checkpoint or from the start, and return the model that it ends with, and its weights."""
     # The Trainer's folder is that of the checkpoints, not the run's.
     arguments.output_dir = str(run.checkpoints)
     trainer = Trainer(
@@ -191,7 +194,9 @@ def _trained(
         callbacks=_callbacks(run, plan, arguments),
     )
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    return trainer.accelerator.unwrap_model(trainer.model), trainer.state
+    # Where each process holds a part of the weights, all of them take part in putting these together.
+    weights = trainer.accelerator.get_state_dict(trainer.model)
+    return trainer.accelerator.unwrap_model(trainer.model), weights, trainer.state
 
 
 def _callbacks(run: RunFolder, plan: Plan, arguments: FinetuneArguments) -> list[TrainerCallback]:
@@ -209,12 +214,12 @@ def _callbacks(run: RunFolder, plan: Plan, arguments: FinetuneArguments) -> list
     return callbacks
 
 
-def _finish(run: RunFolder, plan: Plan, model: PreTrainedModel, state: TrainerState) -> None:
+def _finish(run: RunFolder, plan: Plan, model: PreTrainedModel, weights: dict[str, Any], state: TrainerState) -> None:
     """Save the final model, the log and the record; the record last, since it says that all is there."""
     # The Trainer switches the cache off, which whoever generates with the saved model wants.
     model.config.use_cache = True
     with replacing(run.model) as draft:
-        model.save_pretrained(draft)
+        model.save_pretrained(draft, state_dict=weights)
         plan.tokenizer.save_pretrained(draft)
         generation_config(plan.tokenizer).save_pretrained(draft)
     write_json(run.log_file, state.log_history)

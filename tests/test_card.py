@@ -690,7 +690,7 @@ NO_BASELINES = (
         ({"results": changed(RESULTS, "leakage", {})}, r"^results\.json does not say whether test questions stand"),
         (
             {"results": changed(RESULTS, "leakage.shared_questions", 3)},
-            r"^3 test questions stand in training too; split by question and train again$",
+            r"^3 held-out dialogues ask a question of another split; split by question and train again$",
         ),
         (
             {"results": without(ROW_NAMES, "tuned")},

@@ -6,11 +6,12 @@ import errno
 import hashlib
 import json
 import os
+import signal
 import stat
 
 import pytest
 
-from mh_support.files import read_json, replacing, sha256_of, write_json, write_jsonl, write_text
+from mh_support.files import read_json, replacing, sha256_of, sweep_drafts, write_json, write_jsonl, write_text
 
 
 def tree(folder):
@@ -45,6 +46,22 @@ def test_a_path_may_be_a_string_and_relative(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_text("x.txt", "é\n")
     assert tree(tmp_path) == {"x.txt": b"\xc3\xa9\n"}
+
+
+def test_what_a_kill_leaves_behind_is_swept_and_all_else_stays(tmp_path):
+    for name in ("run.json", ".env", ".git/config", ".data.abcdefgh.txt"):
+        write_text(tmp_path / name, "mine")
+    before = tree(tmp_path)
+    pid = os.fork()
+    if pid == 0:
+        with replacing(tmp_path / "data") as draft:
+            draft.mkdir()
+            (draft / "train.jsonl").write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert len(list(tmp_path.glob(".data.????????"))) == 1
+    sweep_drafts(tmp_path)
+    assert tree(tmp_path) == before
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), Interrupted()])

@@ -91,7 +91,9 @@ def api(hub):
 @pytest.fixture
 def publish(hub, monkeypatch, capfd):
     """Return a function that runs the recipe as the command line does, but here, where waiting takes no time."""
+    template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda seconds: None))
 
     def run(*argv, token=TOKEN):
@@ -113,6 +115,14 @@ def outcome(code, out, err, token):
     assert len(errors) == (code != 0)
     assert not errors or err.endswith(f"{errors[0]}\n")
     return Outcome(code, out, errors[0].removeprefix("error: ") if errors else None)
+
+
+@pytest.fixture
+def base_repo(api, trained):
+    """Put the base model on the Hub, as me/base."""
+    api.create_repo("me/base", private=False)
+    api.upload_folder(repo_id="me/base", folder_path=trained.base)
+    return "me/base"
 
 
 @pytest.fixture
@@ -182,8 +192,8 @@ def test_a_full_model_arrives_with_its_card_and_scores_and_nothing_else(publish,
     assert titles(hub) == ["Publish with mh-support", "initial commit"]
 
 
-def test_an_adapter_arrives_with_its_tokenizer_and_names_its_base_on_the_hub(publish, hub, trained):
-    assert publish(trained.adapter.path, "--repo", "me/kind", "--base_repo", "me/base").code == 0
+def test_an_adapter_arrives_with_its_tokenizer_and_names_its_base_on_the_hub(publish, hub, trained, base_repo):
+    assert publish(trained.adapter.path, "--repo", "me/kind", "--base_repo", base_repo).code == 0
     there = files(hub)
     assert set(there) == ADAPTER
     for name in ADAPTER - {"README.md", "results.json", "adapter_config.json"}:
@@ -214,7 +224,7 @@ def test_a_merged_adapter_arrives_as_a_full_model(publish, hub, trained, tmp_pat
 
 
 @pytest.mark.parametrize("ways", [[], ["--base_repo", "me/base"], ["--merge"]])
-def test_nothing_of_the_data_or_of_this_machine_is_published(publish, hub, trained, ways):
+def test_nothing_of_the_data_or_of_this_machine_is_published(publish, hub, trained, base_repo, ways):
     run = trained.adapter if ways else trained.full
     assert publish(run.path, "--repo", "me/kind", *ways).code == 0
     rows = [json.loads(line) for split in run.data.iterdir() for line in split.read_text().splitlines()]
@@ -300,7 +310,7 @@ def test_publishing_again_changes_nothing(publish, hub, trained):
     assert titles(hub) == ["Publish with mh-support", "initial commit"]
 
 
-def test_publishing_another_kind_leaves_no_file_of_the_last(publish, hub, api, trained):
+def test_publishing_another_kind_leaves_no_file_of_the_last(publish, hub, api, trained, base_repo):
     publish(trained.full.path, "--repo", "me/kind")
     own = {"notes.md": b"mine", "examples/model.safetensors": b"mine too"}
     for name, content in own.items():
@@ -349,7 +359,7 @@ def no_baselines(results):
     ("spoil", "message"),
     [
         (lambda results: results.update(weights="0" * 64), r"results\.json is stale: it scored 000000000000, the"),
-        (leak, r"3 test questions stand in training too; split by question and train again$"),
+        (leak, r"3 held-out dialogues ask a question of another split; split by question and train again$"),
         (no_baselines, r"results\.json has no baselines beside the fine-tuned model \(needs base, and constant,"),
         (lambda results: results.update(data="0" * 64), r"results\.json was scored on other data than the run was"),
         (lambda results: results.update(note="hf_" + "a" * 34 + "_x"), r"results\.json holds what looks like an"),
@@ -415,6 +425,25 @@ def test_an_adapter_on_a_hub_model_keeps_its_base_and_the_revision_of_it(publish
     assert "base_model: me/base\n" in files(hub)["README.md"].decode()
 
 
+@pytest.mark.parametrize("which", ["adapter", "full"])
+def test_a_base_with_other_weights_is_refused(publish, hub, api, trained, which):
+    run = getattr(trained, which)
+    api.create_repo("me/other", private=False)
+    api.upload_folder(repo_id="me/other", folder_path=trained.full.model)
+    commits = titles(hub, "me/other")
+    for flag in ([], ["--dry_run"]):
+        assert publish(run.path, "--repo", "me/kind", "--base_repo", "me/other", *flag) == (
+            1,
+            "",
+            f"me/other has other weights than the model that {run.path} started from; give --base_repo that model's "
+            "own id, or leave it out and add --merge true to publish a full model",
+        )
+    assert publish(run.path, "--repo", "me/kind", "--base_repo", "me/none").error.startswith(
+        "no causal language model can be loaded from me/none"
+    )
+    assert files(hub) == {} and titles(hub, "me/other") == commits
+
+
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "config.json", "chat_template.jinja"])
 def test_a_token_in_a_file_is_refused_and_not_repeated(publish, hub, trained, copy, name):
     run = copy(trained.full)
@@ -442,6 +471,36 @@ def test_arguments_that_cannot_be_met_are_refused(publish, hub, trained, argv, m
     refused = publish(trained.full.path, *argv)
     assert (refused.code, refused.out, hub.requests) == (1, "", [])
     assert message in refused.error
+
+
+# What is read from there
+
+
+def test_a_data_set_on_the_hub_is_prepared_as_its_file_here_is(hub, api, tmp_path):
+    api.create_repo("me/talk", repo_type="dataset", private=True)
+    here = write_csv(tmp_path / "talk.csv")
+    api.upload_file(path_or_fileobj=here, path_in_repo="talk.csv", repo_id="me/talk", repo_type="dataset")
+    home = tmp_path / "home"
+
+    def prepare(data, output, token=TOKEN):
+        command = [sys.executable, str(ROOT / "recipes" / "prepare.py"), "--data", str(data), "--output_dir", output]
+        environment = client(hub, home, token)
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+
+    for data, output in ((here, "from_file"), ("me/talk", "from_hub")):
+        done = prepare(data, output)
+        assert done.returncode == 0, done.stderr
+    prepared = {path.name: path.read_bytes() for path in (tmp_path / "from_file").glob("*.jsonl")}
+    assert set(prepared) == {"train.jsonl", "validation.jsonl", "test.jsonl"}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "from_hub").glob("*.jsonl")} == prepared
+    source = read_json(tmp_path / "from_hub" / "data_report.json")["sources"][0]
+    assert (source["name"], source["license"]) == ("me/talk", "unknown")
+    home = tmp_path / "elsewhere"
+    stranger = prepare("me/talk", "refused", token="")
+    assert (stranger.returncode, (tmp_path / "refused").exists()) == (1, False)
+    assert stranger.stderr.splitlines()[-1] == (
+        "error: no data set me/talk on the Hub, or no access to it; check the id, or log in"
+    )
 
 
 # When the Hub does not take it
@@ -642,10 +701,8 @@ def test_a_published_model_loads_everywhere_as_it_was_trained(publish, hub, trai
     assert found["reply"].strip()
 
 
-def test_a_published_adapter_loads_everywhere_as_it_was_trained(publish, hub, api, trained, tmp_path, one_dialogue):
-    api.create_repo("me/base", private=True)
-    api.upload_folder(repo_id="me/base", folder_path=trained.base)
-    assert publish(trained.adapter.path, "--repo", "me/kind", "--base_repo", "me/base").code == 0
+def test_a_published_adapter_loads_as_it_was_trained(publish, hub, trained, base_repo, tmp_path, one_dialogue):
+    assert publish(trained.adapter.path, "--repo", "me/kind", "--base_repo", base_repo).code == 0
     with torch.no_grad():
         logits = load_model(str(trained.adapter.model)).eval()(torch.arange(1, 41).unsqueeze(0)).logits
     torch.save(logits, tmp_path / "logits.pt")
