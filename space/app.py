@@ -26,6 +26,8 @@ from mh_support.safety import NOTICE
 from mh_support.support_bot import SupportBot
 
 TITLE = "A small model that listens"
+# The device's own fonts: nothing has to be fetched, and every script that it can show is shown.
+THEME = gr.themes.Soft(primary_hue="teal", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 EXAMPLES = ["I feel alone since I moved here.", "I keep putting off my exam revision.", "I cannot sleep before work."]
 
 
@@ -48,8 +50,14 @@ def build(bot: SupportBot) -> gr.Blocks:
         gr.Markdown(f"# {TITLE}\n\n{NOTICE}")
         gr.ChatInterface(
             answer,
-            chatbot=gr.Chatbot(label="Conversation", height="60vh", render_markdown=False),
-            textbox=gr.Textbox(label="Your message", placeholder="What is on your mind?", max_length=4000),
+            chatbot=gr.Chatbot(label="Conversation", height="60vh", render_markdown=False, buttons=["copy"]),
+            textbox=gr.Textbox(
+                label="Your message",
+                placeholder="What is on your mind?",
+                max_length=4000,
+                submit_btn="Send",
+                stop_btn="Stop",
+            ),
             examples=EXAMPLES,
             save_history=False,
         )
@@ -73,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=None, help="Port; 7860 by default.")
     arguments = parser.parse_args(argv)
     bot = SupportBot.from_pretrained(arguments.model, country=arguments.country)
-    build(bot).queue().launch(server_name=arguments.host, server_port=arguments.port)
+    build(bot).queue().launch(server_name=arguments.host, server_port=arguments.port, theme=THEME)
 
 
 if __name__ == "__main__":
