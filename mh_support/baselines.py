@@ -6,6 +6,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from mh_support.data.preparation import Dialogue
 from mh_support.data.splitting import normalise
 from mh_support.dialogue import Message
@@ -63,7 +65,7 @@ def random_replies(items: Sequence[ScoredItem], training: Sequence[ScoredItem], 
 
 
 def nearest_replies(items: Sequence[ScoredItem], training: Sequence[ScoredItem]) -> list[str]:
-    """Return, for each item, a person's reply to the training context that is nearest to it, itself left out.
+    """Return, for each item, a person's reply to the training context that is nearest to it, its own question left out.
 
     Nearest by the cosine of TF-IDF vectors of words and word pairs of all that the person said so far.
     """
@@ -72,13 +74,12 @@ def nearest_replies(items: Sequence[ScoredItem], training: Sequence[ScoredItem])
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     known = vectorizer.fit_transform([_said(item) for item in training])
     asked = vectorizer.transform([_said(item) for item in items])
-    where = {id(item): column for column, item in enumerate(training)}
+    groups = np.array([item.group for item in training])
     replies = []
     for row, item in enumerate(items):
         # The vectors have length one, so their product is the cosine.
         closeness = (asked[row] @ known.T).toarray().ravel()
-        if id(item) in where:
-            closeness[where[id(item)]] = -1.0
+        closeness[groups == item.group] = -1.0
         replies.append(training[int(closeness.argmax())].references[0])
     return replies
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
-import re
+import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from importlib.util import find_spec
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +14,29 @@ import torch
 from datasets import Dataset
 from tokenizers import ByteLevelBPETokenizer
 from transformers import (
+    DataCollatorForSeq2Seq,
     GPT2Config,
     GPT2LMHeadModel,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     Trainer,
     TrainingArguments,
-    default_data_collator,
     set_seed,
 )
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from mh_support.card import render_starter_card
-from mh_support.data.cleaning import clean_text
-from mh_support.data.privacy import scrub
-from mh_support.dialogue import Message, set_chat_template
+from mh_support.dialogue import IGNORED, Message, set_chat_template
 from mh_support.files import replacing, write_json, write_text
 from mh_support.generation import generation_config
 from mh_support.modeling import STARTER, count_parameters, device_name, supports_bf16
+from mh_support.pretraining_text import read_chats, read_practice
 
 END = "<|endoftext|>"
-# A conversation with any of these is left out: what strangers say to each other online is not what to say to somebody
-# in distress.
-UNFIT = re.compile(
-    r"\b(f+u+c+k\w*|shit\w*|bitch\w*|sex\w*|porn\w*|nudes?|naked|dick|cock|pussy|ass(hole)?|rape\w*|kill\w*|murder\w*|suicid\w*"
-    r"|nazi\w*|hitler|drunk|weed|cocaine|retard\w*|slut\w*|whore\w*|fag\w*|nigg\w*|stupid|idiot\w*|hate you|shut up)\b",
-    re.IGNORECASE,
-)
+HELD_OUT = 50  # One conversation in so many is kept to measure on.
+SIZES = ("vocab_size", "n_layer", "n_embd", "n_head", "n_positions")
+
+Row = dict[str, list[int]]
 
 
 @dataclass
@@ -49,59 +45,17 @@ class StarterArguments:
 
     output_dir: str = field(default=str(STARTER), metadata={"help": "Folder to write the model to."})
     vocab_size: int = field(default=4096, metadata={"help": "Tokens of the byte-level BPE."})
-    n_layer: int = field(default=4, metadata={"help": "Transformer blocks."})
+    n_layer: int = field(default=6, metadata={"help": "Transformer blocks."})
     n_embd: int = field(default=256, metadata={"help": "Width."})
-    n_head: int = field(default=4, metadata={"help": "Attention heads."})
+    n_head: int = field(default=8, metadata={"help": "Attention heads."})
     n_positions: int = field(default=512, metadata={"help": "Longest input, in tokens."})
-    block_size: int = field(default=256, metadata={"help": "Tokens a training row."})
-    batch_size: int = field(default=8, metadata={"help": "Rows a batch."})
-    epochs: float = field(default=2.0, metadata={"help": "Passes over the text."})
-    learning_rate: float = field(default=1.5e-3, metadata={"help": "AdamW's peak learning rate."})
+    block_size: int = field(default=256, metadata={"help": "Tokens a row of casual conversation."})
+    batch_size: int = field(default=32, metadata={"help": "Rows a batch."})
+    chat_epochs: int = field(default=1, metadata={"help": "Passes over the casual conversations, which come first."})
+    practice_epochs: int = field(default=8, metadata={"help": "Passes over the practice dialogues."})
+    learning_rate: float = field(default=2e-3, metadata={"help": "AdamW's peak learning rate."})
     seed: int = field(default=42, metadata={"help": "Seed of weights and order."})
     max_steps: int = field(default=-1, metadata={"help": "Stop after this many steps, to try it out."})
-
-
-def read_conversations() -> tuple[list[list[Message]], dict[str, int]]:
-    """Return chitchat-dataset's conversations, cleaned, scrubbed and sifted, and how many were left out and why.
-
-    Raises:
-        ValueError: the package is not installed.
-    """
-    package = find_spec("chitchat_dataset")
-    if package is None or package.origin is None:
-        raise ValueError("the text to train on is not installed; run: pip install 'mh-support[starter]'")
-    raw = json.loads((Path(package.origin).parent / "dataset.json").read_text(encoding="utf-8"))
-    kept: list[list[Message]] = []
-    counts = {"conversations": len(raw), "unfit": 0, "too_short": 0, "kept": 0, "words": 0}
-    for conversation in raw.values():
-        messages = _messages(conversation["messages"])
-        text = " ".join(message["content"] for message in messages)
-        if UNFIT.search(text):
-            counts["unfit"] += 1
-        elif len(messages) < 4:
-            counts["too_short"] += 1
-        else:
-            kept.append(messages)
-            counts["kept"] += 1
-            counts["words"] += len(text.split())
-    return kept, counts
-
-
-def _messages(turns: Sequence[Sequence[dict[str, Any]]]) -> list[Message]:
-    """Return a conversation's turns, the first speaker's as the person's."""
-    messages: list[Message] = []
-    speakers: list[str] = []
-    for turn in turns:
-        text = scrub(clean_text(" ".join(str(line["text"]) for line in turn))).text
-        if not text:
-            continue
-        sender = turn[0]["sender"]
-        if speakers and speakers[-1] == sender:
-            messages[-1]["content"] += f" {text}"
-            continue
-        speakers.append(sender)
-        messages.append({"role": "assistant" if len(messages) % 2 else "user", "content": text})
-    return messages
 
 
 def train_tokenizer(conversations: Sequence[Sequence[Message]], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -116,39 +70,88 @@ def train_tokenizer(conversations: Sequence[Sequence[Message]], vocab_size: int)
     return tokenizer
 
 
-def pack(
-    conversations: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerFast, block_size: int, seed: int
-) -> Dataset:
+def encode_whole(conversations: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Return the ids of each conversation, every turn closed by the end-of-text."""
+    texts = [message["content"] for messages in conversations for message in messages]
+    turns = iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
+    return [[id for _ in messages for id in [*next(turns), tokenizer.eos_token_id]] for messages in conversations]
+
+
+def blocks(conversations: Sequence[list[int]], block_size: int, seed: int) -> list[Row]:
     """Return rows of exactly `block_size` tokens, conversations one after the other in a shuffled order."""
     order = list(conversations)
     random.Random(seed).shuffle(order)
-    texts = [message["content"] for messages in order for message in messages]
-    stream = [
-        token
-        for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]
-        for token in [*ids, tokenizer.eos_token_id]
-    ]
-    rows = [stream[start : start + block_size] for start in range(0, len(stream) - block_size + 1, block_size)]
-    return Dataset.from_dict({"input_ids": rows, "labels": rows})
+    stream = [id for ids in order for id in ids]
+    return [_row(stream[start : start + block_size]) for start in range(0, len(stream) - block_size + 1, block_size)]
+
+
+def whole_rows(conversations: Sequence[list[int]], longest: int, batch_size: int, seed: int) -> list[Row]:
+    """Return a row a conversation, cut at `longest` tokens, in a shuffled order that puts like lengths in a batch."""
+    rows = [_row(ids[:longest]) for ids in conversations]
+    generator = torch.Generator().manual_seed(seed)
+    lengths = [len(row["input_ids"]) for row in rows]
+    return [rows[index] for index in get_length_grouped_indices(lengths, batch_size, generator=generator)]
+
+
+def _row(ids: list[int]) -> Row:
+    return {"input_ids": ids, "labels": ids}
 
 
 def pretrain(arguments: StarterArguments) -> dict[str, Any]:
     """Train the starter from scratch and write it; return what it was made of.
 
+    Casual conversation comes first, in blocks, then the practice dialogues, one a row and several times over.
+
     Raises:
-        ValueError: the text to train on is not installed.
+        ValueError: the casual conversations are not installed.
     """
-    conversations, counts = read_conversations()
-    held_out = conversations[: len(conversations) // 50]
-    tokenizer = train_tokenizer(conversations[len(held_out) :], arguments.vocab_size)
-    rows = pack(conversations[len(held_out) :], tokenizer, arguments.block_size, arguments.seed)
-    set_seed(arguments.seed)
-    config = GPT2Config(
-        vocab_size=len(tokenizer),
-        n_layer=arguments.n_layer,
-        n_embd=arguments.n_embd,
-        n_head=arguments.n_head,
-        n_positions=arguments.n_positions,
+    (chats, chat_counts), (practice, practice_counts) = read_chats(), read_practice()
+    random.Random(arguments.seed).shuffle(practice)
+    held_out = {"chat": chats[::HELD_OUT], "practice": practice[::HELD_OUT]}
+    chats, practice = ([row for n, row in enumerate(rows) if n % HELD_OUT] for rows in (chats, practice))
+    tokenizer = train_tokenizer([*chats, *practice], arguments.vocab_size)
+    chat_ids, practice_ids = encode_whole(chats, tokenizer), encode_whole(practice, tokenizer)
+    size, seed = arguments.batch_size, arguments.seed
+    rows = [row for n in range(arguments.chat_epochs) for row in blocks(chat_ids, arguments.block_size, seed + n)]
+    for epoch in range(arguments.practice_epochs):
+        rows += whole_rows(practice_ids, arguments.n_positions, size, seed + epoch)
+    set_seed(seed)
+    scratch = tempfile.TemporaryDirectory()  # The Trainer makes its folder even where it saves nothing.
+    model = GPT2LMHeadModel(_config(arguments, tokenizer))
+    trainer = Trainer(
+        model=model,
+        args=_training_arguments(arguments, scratch.name),
+        train_dataset=Dataset.from_list(rows),
+        eval_dataset={
+            name: Dataset.from_list(
+                [_row(ids[: arguments.n_positions]) for ids in encode_whole(conversations, tokenizer)]
+            )
+            for name, conversations in held_out.items()
+        },
+        data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED),
+    )
+    trained = trainer.train()
+    losses = trainer.evaluate()
+    card = {
+        "chat": {**chat_counts, "tokens": sum(map(len, chat_ids)), "epochs": arguments.chat_epochs},
+        "practice": {**practice_counts, "tokens": sum(map(len, practice_ids)), "epochs": arguments.practice_epochs},
+        "held_out_loss": {name: losses[f"eval_{name}_loss"] for name in held_out},
+        "held_out_perplexity": {name: math.exp(losses[f"eval_{name}_loss"]) for name in held_out},
+        "parameters": count_parameters(model)[1],
+        "arguments": {key: value for key, value in asdict(arguments).items() if key != "output_dir"},
+        "steps": trainer.state.global_step,
+        "seconds": trained.metrics["train_runtime"],
+        "device": device_name(trainer.args.device.type),
+    }
+    scratch.cleanup()
+    _save(model, tokenizer, Path(arguments.output_dir), card)
+    return card
+
+
+def _config(arguments: StarterArguments, tokenizer: PreTrainedTokenizerBase) -> GPT2Config:
+    sizes = {name: getattr(arguments, name) for name in SIZES}
+    return GPT2Config(
+        **{**sizes, "vocab_size": len(tokenizer)},
         # The same function as GPT-2's gelu_new, computed in one operation.
         activation_function="gelu_pytorch_tanh",
         resid_pdrop=0.0,
@@ -158,39 +161,18 @@ def pretrain(arguments: StarterArguments) -> dict[str, Any]:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    model = GPT2LMHeadModel(config)
-    trainer = Trainer(
-        model=model,
-        args=_training_arguments(arguments),
-        train_dataset=rows,
-        eval_dataset=pack(held_out, tokenizer, arguments.block_size, arguments.seed),
-        data_collator=default_data_collator,
-    )
-    trained = trainer.train()
-    loss = trainer.evaluate()["eval_loss"]
-    card = {
-        **counts,
-        "tokens": len(rows) * arguments.block_size,
-        "epochs": trained.metrics["epoch"],
-        "held_out_loss": loss,
-        "perplexity": math.exp(loss),
-        "parameters": count_parameters(model)[1],
-        "vocab_size": len(tokenizer),
-        "seconds": trained.metrics["train_runtime"],
-        "device": device_name(trainer.args.device.type),
-    }
-    _save(model, tokenizer, Path(arguments.output_dir), card)
-    return card
 
 
-def _training_arguments(arguments: StarterArguments) -> TrainingArguments:
+def _training_arguments(arguments: StarterArguments, scratch: str) -> TrainingArguments:
     use_cpu = not torch.cuda.is_available()
     return TrainingArguments(
-        output_dir=f"{arguments.output_dir}.training",
-        num_train_epochs=arguments.epochs,
+        output_dir=scratch,
+        num_train_epochs=1,
         max_steps=arguments.max_steps,
         per_device_train_batch_size=arguments.batch_size,
         per_device_eval_batch_size=arguments.batch_size,
+        # The rows are in the order that they are to be read in.
+        train_sampling_strategy="sequential",
         learning_rate=arguments.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=0.02,
@@ -200,6 +182,8 @@ def _training_arguments(arguments: StarterArguments) -> TrainingArguments:
         bf16=supports_bf16("cpu" if use_cpu else "cuda"),
         use_cpu=use_cpu,
         logging_steps=50,
+        eval_strategy="steps",
+        eval_steps=500,
         save_strategy="no",
         seed=arguments.seed,
         report_to="none",

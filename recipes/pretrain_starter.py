@@ -18,7 +18,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train and print what it was made of."""
     (arguments,) = ArgumentParser(StarterArguments, description=__doc__).parse(argv)
     card = pretrain(arguments)
-    print(table([("starter", arguments.output_dir), *card.items()]))
+    loss = card["held_out_loss"]["practice"]
+    told = {key: card[key] for key in ("parameters", "steps", "seconds", "device")}
+    print(table([("starter", arguments.output_dir), *told.items(), ("loss on held-out practice dialogues", loss)]))
 
 
 if __name__ == "__main__":

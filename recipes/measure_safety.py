@@ -1,0 +1,43 @@
+"""Measure the crisis check on labelled messages: crises that it sees, safe ones that it interrupts.
+
+python recipes/measure_safety.py
+python recipes/measure_safety.py --examples development --list true
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mh_support.cli import ArgumentParser, run
+from mh_support.data.report import table
+from mh_support.files import write_json
+from mh_support.safety.measure import lines, measure, read_examples
+
+
+@dataclass
+class MeasureArguments:
+    """What to measure on, and what to show."""
+
+    examples: str = field(default="test", metadata={"help": "train, development, test, or a file of such lines."})
+    list: bool = field(default=False, metadata={"help": "List every miss and every false alarm."})
+    output: str | None = field(default=None, metadata={"help": "File to write the figures to, as JSON."})
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print the table."""
+    (arguments,) = ArgumentParser(MeasureArguments, description=__doc__).parse(argv)
+    examples = read_examples(arguments.examples)
+    result = measure(examples)
+    print(table(lines(result)))
+    if arguments.list:
+        for what in ("misses", "false_alarms"):
+            print(f"\n{what.replace('_', ' ')}:")
+            for number in result[what]:
+                print(f"  {number} {examples[number - 1].kind}: {' || '.join(examples[number - 1].turns)}")
+    if arguments.output is not None:
+        write_json(arguments.output, result)
+
+
+if __name__ == "__main__":
+    run(main)

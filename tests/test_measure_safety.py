@@ -1,0 +1,132 @@
+"""The labelled messages, and how the crisis check is measured on them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from training_fixtures import load_recipe
+
+from mh_support.safety import Assessment, assess
+from mh_support.safety.measure import EXAMPLES, KINDS, Example, lines, measure, read_examples
+
+# Locked before the check was measured on it: nothing is to be learned from it, and nothing changed in it.
+LOCKED = "c6841edc4980c0909f28176a75ffef55f37eb250bd6b106103c729af2b5f11c5"
+SETS = {name: read_examples(name) for name in ("train", "development", "test")}
+
+
+def words(example: Example) -> str:
+    return " ".join(re.findall(r"\w+", " ".join(example.turns).lower()))
+
+
+def test_the_test_messages_are_as_they_were_locked() -> None:
+    assert hashlib.sha256((EXAMPLES / "test.tsv").read_bytes()).hexdigest() == LOCKED
+
+
+def test_there_are_enough_of_every_kind() -> None:
+    counts = {name: Counter((one.label, one.kind) for one in examples) for name, examples in SETS.items()}
+    every = {(label, kind) for label, kinds in KINDS.items() for kind in kinds}
+    assert all(set(count) == every for count in counts.values())
+    assert min(counts["test"].values()) >= 40
+    assert min(counts["development"].values()) >= 10
+    crises = {name: sum(one.is_crisis for one in examples) for name, examples in SETS.items()}
+    assert crises["train"] >= 1000 and len(SETS["train"]) - crises["train"] >= 2000
+
+
+def test_no_message_stands_twice() -> None:
+    seen = Counter(words(example) for examples in SETS.values() for example in examples)
+    assert [text for text, count in seen.items() if count > 1] == []
+
+
+def example(label: str, kind: str, *turns: str) -> Example:
+    return Example(label, kind, turns)
+
+
+def told(flagged: set[str]):
+    """Return a check that takes what stands in `flagged` for a crisis."""
+    return lambda messages: Assessment("crisis" if messages[-1]["content"] in flagged else "none")
+
+
+def test_shares_are_of_each_label_and_kind_and_what_went_wrong_is_listed() -> None:
+    examples = [
+        *(example("crisis", "suicide", text) for text in "abc"),
+        example("crisis", "abuse", "x", "d"),
+        *(example("safe", "media", text) for text in "ef"),
+    ]
+    result = measure(examples, told({"a", "b", "d", "f"}))
+    assert (result["recall"]["count"], result["recall"]["of"]) == (3, 4)
+    assert (result["false_positives"]["count"], result["false_positives"]["of"]) == (1, 2)
+    assert {kind: (share["count"], share["of"]) for kind, share in result["by_kind"].items()} == {
+        "crisis: suicide": (2, 3),
+        "crisis: abuse": (1, 1),
+        "safe: media": (1, 2),
+    }
+    assert (result["misses"], result["false_alarms"]) == ([3], [6])
+    low, high = result["recall"]["ci95"]
+    assert 0.30 < low < 0.31 and 0.95 < high < 0.96  # Wilson, 3 of 4.
+    assert lines(result)[1] == ("crises seen", f"3 of 4, 0.750 [{low:.3f}, {high:.3f}]")
+
+
+def test_without_examples_of_a_label_nothing_is_made_up() -> None:
+    result = measure([example("safe", "media", "a")], told(set()))
+    assert result["recall"] == {"count": 0, "of": 0, "ci95": None}
+    assert lines(result)[1] == ("crises seen", "none to count")
+
+
+def test_a_line_is_label_kind_and_turns(tmp_path: Path) -> None:
+    path = tmp_path / "own.tsv"
+    path.write_text("crisis\tsuicide\tone || two\nsafe\tpast\tlong ago\n", encoding="utf-8")
+    first, second = read_examples(path)
+    assert (first.turns, first.is_crisis, second.turns, second.is_crisis) == (
+        ("one", "two"),
+        True,
+        ("long ago",),
+        False,
+    )
+    assert [message["content"] for message in first.messages] == ["one", "two"]
+    assert "one" not in repr(first)
+
+
+@pytest.mark.parametrize(
+    "line", ["crisis\tsuicide", "crisis\tmedia\ta", "danger\tsuicide\ta", "safe\tpast\t ", "a", ""]
+)
+def test_a_line_that_is_none_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "own.tsv"
+    path.write_text(f"safe\tpast\tlong ago\n{line}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"own\.tsv, line 2 is no example: expected crisis or safe, a kind of it, and"):
+        read_examples(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", r"holds no example; give lines"), (b"\xff\xfe", r"is not UTF-8 text; save it"), (None, r"^no examples at ")],
+)
+def test_a_file_that_is_none_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "own.tsv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_examples(path)
+
+
+def test_the_recipe_measures_lists_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "own.tsv"
+    path.write_text("crisis\tsuicide\tI want to die tonight.\nsafe\tpast\tI was sad, long ago.\n", encoding="utf-8")
+    output = tmp_path / "figures.json"
+    load_recipe("measure_safety").main(["--examples", str(path), "--list", "true", "--output", str(output)])
+    printed = capsys.readouterr().out
+    result = measure(read_examples(path), assess)
+    assert json.loads(output.read_text(encoding="utf-8")) == json.loads(json.dumps(result))
+    assert (result["recall"]["count"], result["false_positives"]["count"]) == (1, 0)
+    assert all(text in printed for _, text in lines(result)) and "misses:\n\nfalse alarms:\n" in printed
+
+
+def test_the_check_does_no_worse_than_it_did() -> None:
+    """A floor, well below which is a fault; what the check reaches is measured by the recipe and told in the README."""
+    result = measure(SETS["test"])
+    assert result["recall"]["count"] >= 25
+    assert result["false_positives"]["count"] <= 20
