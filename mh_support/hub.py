@@ -30,6 +30,7 @@ MODEL_FILES = re.compile(
     r"|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|merges\.txt|tokenizer\.model"
     r"|chat_template\.jinja"
 )
+PACKAGE_FILES = (".py", ".json", ".safetensors", ".typed")  # Of this package, what a Space takes along.
 SECRET = re.compile(rb"hf_[A-Za-z0-9]{20,}")
 
 
@@ -133,7 +134,7 @@ def space_files(arguments: PublishArguments) -> dict[str, bytes | Path]:
     for path in sorted(PACKAGE.rglob("*")):
         # The starter and the samples stay behind: a Space serves the model it names.
         part = path.relative_to(PACKAGE)
-        if path.is_file() and part.parts[0] not in ("samples", "starter") and path.suffix in (".py", ".json", ".typed"):
+        if path.is_file() and part.parts[0] not in ("samples", "starter") and path.suffix in PACKAGE_FILES:
             files[f"mh_support/{part.as_posix()}"] = path
     files["README.md"] = render_space_readme(arguments.space, arguments.repo).encode()
     files["settings.json"] = json.dumps({"model_name_or_path": arguments.repo}, indent=2).encode() + b"\n"

@@ -49,10 +49,14 @@ def read_chats() -> tuple[list[list[Message]], dict[str, int]]:
     return kept, counts
 
 
+def read_practice_rows() -> list[dict[str, Any]]:
+    """Return the rows of the practice dialogues that come with the package: id, topic, messages."""
+    return [json.loads(line) for line in PRACTICE.read_text(encoding="utf-8").splitlines()]
+
+
 def read_practice() -> tuple[list[list[Message]], dict[str, int]]:
-    """Return the practice dialogues that come with the package, and how many they are."""
-    lines = PRACTICE.read_text(encoding="utf-8").splitlines()
-    dialogues: list[list[Message]] = [json.loads(line)["messages"] for line in lines]
+    """Return the practice dialogues, and how many they are."""
+    dialogues: list[list[Message]] = [row["messages"] for row in read_practice_rows()]
     words = sum(len(message["content"].split()) for messages in dialogues for message in messages)
     return dialogues, {"dialogues": len(dialogues), "words": words}
 

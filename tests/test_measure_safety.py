@@ -128,5 +128,5 @@ def test_the_recipe_measures_lists_and_writes(tmp_path: Path, capsys: pytest.Cap
 def test_the_check_does_no_worse_than_it_did() -> None:
     """A floor, well below which is a fault; what the check reaches is measured by the recipe and told in the README."""
     result = measure(SETS["test"])
-    assert result["recall"]["count"] >= 25
-    assert result["false_positives"]["count"] <= 20
+    assert result["recall"]["count"] >= 210
+    assert result["false_positives"]["count"] <= 40

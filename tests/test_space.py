@@ -249,8 +249,8 @@ def test_it_listens_to_this_machine_only_unless_asked_otherwise(launched, model)
     app.main(["--model", str(model)])
     app.main(["--model", str(model), "--host", "0.0.0.0", "--port", "8123", "--country", "IN"])
     assert launched == [
-        {"server_name": None, "server_port": None},
-        {"server_name": "0.0.0.0", "server_port": 8123},
+        {"server_name": None, "server_port": None, "theme": app.THEME},
+        {"server_name": "0.0.0.0", "server_port": 8123, "theme": app.THEME},
     ]
 
 

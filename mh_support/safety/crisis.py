@@ -1,13 +1,17 @@
 """The crisis check: does what a person has written so far call for people who can help?
 
-Rules only, in English, as a floor for a trained classifier to stand on. `assess` reads every turn of the person in
-full, whatever its length: a message is made plain (`plain_words`), then searched with the phrases of
-crisis_rules.json, which take time in proportion to the text. Nothing a person wrote is kept, logged or shown.
+In English. Rules are the floor: `assess` reads every turn of the person in full, whatever its length; a message is made
+plain (`plain_words`), then searched with the phrases of crisis_rules.json, which take time in proportion to the text. A
+trained classifier adds what no phrase holds. Nothing a person wrote is kept, logged or shown.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from mh_support.safety.classifier import CrisisClassifier, crisis_classifier
 from mh_support.safety.crisis_rules import LEVELS, SOMEONE, SUICIDE, answers, around, matches, rules
 from mh_support.safety.plain_words import PlainWords, plain_words
 
@@ -58,12 +62,17 @@ class _Finding:
         return self.span.category
 
 
-def assess(messages: Sequence[Mapping[str, str]]) -> Assessment:
+def assess(
+    messages: Sequence[Mapping[str, str]], *, classifier: CrisisClassifier | Literal["rules alone"] | None = None
+) -> Assessment:
     """Assess a conversation up to its latest turn.
 
     Only the turns of the user are searched. A crisis, once said, stays at its level until the person clearly says
     that they are safe, and is a concern from then on. Saying so of oneself leaves the danger of someone else
-    standing, and the other way round.
+    standing, and the other way round. What the classifier alone suspects makes a crisis of the turn that it is in, and
+    a concern of the turns after it: it errs more often than the rules, and nobody should have to talk it down.
+
+    `classifier` is the one that comes with the package unless another is given, or "rules alone".
 
     Raises ValueError for a message without a known role or without a text.
 
@@ -75,12 +84,15 @@ def assess(messages: Sequence[Mapping[str, str]]) -> Assessment:
     standing: dict[str, list[_Finding]] = {}
     eased: set[str] = set()
     current: list[_Finding] = []
+    suspected: list[_Finding] = []
     for index, message in enumerate(messages):
         content = _content(message, index)
         if message["role"] != "user":
             continue
         words = plain_words(content)
         current = [*_findings(words, index, set(standing)), *_answer(messages, words, index)]
+        eased |= {finding.category for finding in suspected}
+        suspected = []
         serious = [finding for finding in current if finding.level >= _CRISIS]
         if not serious:
             released = _released(words.text, set(standing))
@@ -88,7 +100,9 @@ def assess(messages: Sequence[Mapping[str, str]]) -> Assessment:
             standing = {name: found for name, found in standing.items() if name not in released}
         for finding in serious:
             standing.setdefault(finding.category, []).append(finding)
-    return _summary([finding for found in standing.values() for finding in found], eased, current)
+        if not standing and classifier != "rules alone":
+            suspected = _suspected(classifier or crisis_classifier(), content, index)
+    return _summary([*(finding for found in standing.values() for finding in found), *suspected], eased, current)
 
 
 def _content(message: Mapping[str, str], index: int) -> str:
@@ -128,6 +142,12 @@ def _answer(messages: Sequence[Mapping[str, str]], words: PlainWords, index: int
     if len(question) < 2 or not answers("asked").search(plain_words(question[0][-_REACH:]).text):
         return []
     return [_Finding(_CRISIS, Span(index, *words.place(2, len(words.text) - 2), SUICIDE))]
+
+
+def _suspected(classifier: CrisisClassifier, content: str, index: int) -> list[_Finding]:
+    """Return what the classifier makes of one message: a crisis, with the whole message as its place, or nothing."""
+    category = classifier.category(content)
+    return [] if category is None else [_Finding(_CRISIS, Span(index, 0, len(content), category))]
 
 
 def _released(text: str, standing: set[str]) -> set[str]:
