@@ -1,6 +1,7 @@
 """Measure the crisis check on labelled messages: crises that it sees, safe ones that it interrupts.
 
 python recipes/measure_safety.py
+python recipes/measure_safety.py --variants true
 python recipes/measure_safety.py --examples development --list true
 """
 
@@ -12,7 +13,8 @@ from dataclasses import dataclass, field
 from mh_support.cli import ArgumentParser, run
 from mh_support.data.report import table
 from mh_support.files import write_json
-from mh_support.safety.measure import lines, measure, read_examples
+from mh_support.safety.measure import lines, measure, read_examples, variant_lines
+from mh_support.safety.variants import VARIANTS, vary
 
 
 @dataclass
@@ -20,6 +22,7 @@ class MeasureArguments:
     """What to measure on, and what to show."""
 
     examples: str = field(default="test", metadata={"help": "train, development, test, or a file of such lines."})
+    variants: bool = field(default=False, metadata={"help": "Measure disguised and damaged spellings too."})
     list: bool = field(default=False, metadata={"help": "List every miss and every false alarm."})
     output: str | None = field(default=None, metadata={"help": "File to write the figures to, as JSON."})
 
@@ -30,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     examples = read_examples(arguments.examples)
     result = measure(examples)
     print(table(lines(result)))
+    if arguments.variants:
+        result["variants"] = {variant: measure(vary(examples, variant)) for variant in VARIANTS}
+        print(f"\n{table(variant_lines(result['variants']))}")
     if arguments.list:
         for what in ("misses", "false_alarms"):
             print(f"\n{what.replace('_', ' ')}:")

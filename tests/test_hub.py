@@ -744,11 +744,14 @@ def test_a_space_holds_the_app_the_package_and_the_models_name(publish, hub, tra
         for pattern in ("*.py", "*.json", "py.typed")
         for path in (ROOT / "mh_support").rglob(pattern)
     }
+    expected.add("mh_support/safety/crisis_classifier.safetensors")
     assert package == {name for name in expected if name.split("/")[1] not in ("samples", "starter")}
     for name in [*package, "app.py", "requirements.txt"]:
         assert there[name] == (ROOT / name if "/" in name else ROOT / "space" / name).read_bytes()
     assert {"mh_support/__init__.py", "mh_support/safety/__init__.py"} < package
-    assert not [name for name in there if Path(name).suffix not in (".py", ".json", ".txt", ".md", ".typed")]
+    assert [name for name in there if Path(name).suffix not in (".py", ".json", ".txt", ".md", ".typed")] == [
+        "mh_support/safety/crisis_classifier.safetensors"
+    ]
 
 
 def test_a_spaces_header_is_what_the_hub_asks_for(publish, hub, trained):

@@ -12,7 +12,8 @@ import pytest
 from training_fixtures import load_recipe
 
 from mh_support.safety import Assessment, assess
-from mh_support.safety.measure import EXAMPLES, KINDS, Example, lines, measure, read_examples
+from mh_support.safety.measure import EXAMPLES, KINDS, Example, lines, measure, read_examples, variant_lines
+from mh_support.safety.variants import VARIANTS, vary
 
 # Locked before the check was measured on it: nothing is to be learned from it, and nothing changed in it.
 LOCKED = "c6841edc4980c0909f28176a75ffef55f37eb250bd6b106103c729af2b5f11c5"
@@ -125,8 +126,41 @@ def test_the_recipe_measures_lists_and_writes(tmp_path: Path, capsys: pytest.Cap
     assert all(text in printed for _, text in lines(result)) and "misses:\n\nfalse alarms:\n" in printed
 
 
+def test_variants_change_the_spelling_and_nothing_else() -> None:
+    examples = [
+        example("safe", "media", "The river was quiet, and nobody sang.", "A second turn"),
+        example("safe", "past", "42"),
+    ]
+    for variant in VARIANTS:
+        varied = vary(examples, variant)
+        assert varied == vary(examples, variant)
+        assert [(one.label, one.kind, len(one.turns)) for one in varied] == [("safe", "media", 2), ("safe", "past", 1)]
+        assert varied[1].turns == ("42",)
+        assert (varied == examples) == (variant == "as written")
+    assert vary(examples, "capitals")[0].turns[0] == "THE RIVER WAS QUIET, AND NOBODY SANG."
+    apart = vary(examples, "letters pulled apart")[0].turns
+    assert [turn.replace(" ", "") for turn in apart] == [turn.replace(" ", "") for turn in examples[0].turns]
+    assert "s e c o n d" in apart[1]
+    alike = vary(examples, "look-alike letters")[0].turns[1]
+    assert alike.isascii() is False and len(alike) == len("A second turn")
+    for variant, edits in (("one typo a turn", 1), ("two typos a turn", 2)):
+        typed = vary(examples, variant)[0].turns[1]
+        assert typed != "A second turn" and abs(len(typed) - len("A second turn")) <= edits
+
+
+def test_the_recipe_shows_every_spelling(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, output = tmp_path / "own.tsv", tmp_path / "figures.json"
+    path.write_text("crisis\tsuicide\tI want to die tonight.\nsafe\tpast\tI was sad, long ago.\n", encoding="utf-8")
+    load_recipe("measure_safety").main(["--examples", str(path), "--variants", "true", "--output", str(output)])
+    result = json.loads(output.read_text(encoding="utf-8"))["variants"]
+    assert list(result) == list(VARIANTS)
+    assert result["capitals"]["recall"]["count"] == 1
+    printed = capsys.readouterr().out
+    assert all(name in printed and recall in printed for name, recall, _ in variant_lines(result))
+
+
 def test_the_check_does_no_worse_than_it_did() -> None:
     """A floor, well below which is a fault; what the check reaches is measured by the recipe and told in the README."""
     result = measure(SETS["test"])
-    assert result["recall"]["count"] >= 210
-    assert result["false_positives"]["count"] <= 40
+    assert result["recall"]["count"] >= 195
+    assert result["false_positives"]["count"] <= 35

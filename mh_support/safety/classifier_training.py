@@ -13,9 +13,12 @@ from mh_support.pretraining_text import read_practice_rows
 from mh_support.safety.classifier import CLASSIFIER, CrisisClassifier, features
 from mh_support.safety.crisis_rules import CATEGORIES
 from mh_support.safety.measure import KINDS, Example, read_examples
+from mh_support.safety.variants import vary
 
 # The examples' kinds of crisis, as `assess` calls them.
 NAMES = dict(zip(KINDS["crisis"], CATEGORIES, strict=True))
+
+DAMAGED = ("letters pulled apart", "one typo a turn", "two typos a turn")
 
 
 @dataclass
@@ -46,7 +49,11 @@ def train_classifier(arguments: ClassifierArguments) -> tuple[CrisisClassifier, 
     """
     examples, calm = read_examples("train"), _ordinary(arguments)
     held_out, seen = calm[: len(calm) // 5], calm[len(calm) // 5 :]
-    classifier = fit([*examples, *(Example("safe", "distress", (text,)) for text in seen)], arguments)
+    # Damaged spellings of both kinds, or the damage itself would look like danger.
+    damaged = [one for variant in DAMAGED for one in vary(examples, variant, seed=arguments.seed + 1)]
+    ordinary = [Example("safe", "distress", (text,)) for text in seen]
+    weights = [1.0] * len(examples) + [1 / len(DAMAGED)] * len(damaged) + [1.0] * len(ordinary)
+    classifier = fit([*examples, *damaged, *ordinary], arguments, weights)
     levels = np.sort(classifier.probabilities(held_out))
     allowed = int(arguments.max_false_alarms * len(held_out))
     classifier = replace(classifier, threshold=float(np.nextafter(levels[-1 - allowed], 1)))
@@ -54,13 +61,15 @@ def train_classifier(arguments: ClassifierArguments) -> tuple[CrisisClassifier, 
     return classifier, {**counts, "ordinary": len(seen), "held_out": len(held_out), "threshold": classifier.threshold}
 
 
-def fit(examples: Sequence[Example], arguments: ClassifierArguments) -> CrisisClassifier:
-    """Return a classifier of the examples, with a threshold of one half."""
+def fit(
+    examples: Sequence[Example], arguments: ClassifierArguments, weights: Sequence[float] | None = None
+) -> CrisisClassifier:
+    """Return a classifier of the examples, which may count more or less, with a threshold of one half."""
     from sklearn.linear_model import LogisticRegression
 
     rows = features(["\n\n".join(example.turns) for example in examples])
     danger = LogisticRegression(C=arguments.strength, solver="liblinear", random_state=arguments.seed)
-    danger.fit(rows, [example.is_crisis for example in examples])
+    danger.fit(rows, [example.is_crisis for example in examples], sample_weight=weights)
     crises = [number for number, example in enumerate(examples) if example.is_crisis]
     category = LogisticRegression(C=arguments.strength, max_iter=1000, random_state=arguments.seed)
     category.fit(rows[crises], [NAMES[examples[number].kind] for number in crises])

@@ -121,6 +121,13 @@ def _share(flags: Iterable[bool]) -> Share:
     return Share(sum(counted), len(counted), None if ends is None else (ends[0], ends[1]))
 
 
+def variant_lines(results: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """Return the results of several variants, by name, as the lines of a table."""
+    head = ("spelling", "crises seen", "safe messages interrupted")
+    rows = [(name, Share(**one["recall"]), Share(**one["false_positives"])) for name, one in results.items()]
+    return [head, *((name, str(recall), str(false)) for name, recall, false in rows)]
+
+
 def lines(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return a result as the lines of a table."""
     shown = [("crises seen", result["recall"]), ("safe messages interrupted", result["false_positives"])]
