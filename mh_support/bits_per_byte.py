@@ -15,13 +15,14 @@ from typing import Any
 
 from mh_support.baselines import scored_items
 from mh_support.data.preparation import load_prepared
-from mh_support.dialogue import IGNORED, EncodedReply, encode_reply
+from mh_support.dialogue import IGNORED, EncodedReply
 from mh_support.files import write_json
 from mh_support.metrics.perplexity import perplexity
 from mh_support.modeling import load_model, load_tokenizer
 from mh_support.pretraining import encode_whole
 from mh_support.pretraining_text import read_chats, read_practice
 from mh_support.run_folder import RunFolder
+from mh_support.scoring import encode_references
 
 ZLIB_WINDOW = 1 << 15  # Bytes that zlib looks back at most.
 ROWS = {
@@ -58,12 +59,9 @@ def compare_bits(run: RunFolder, arguments: BitsPerByteArguments) -> dict[str, A
     training = [dialogue["messages"] for dialogue in splits["train"]]
     if record["base_model"]["name_or_path"] == "starter":
         training = [*read_chats()[0], *read_practice()[0], *training]
-    rows, replies = [], []
-    for item in scored_items(splits["test"]):
-        for reference in item.references:
-            messages = [*item.context, {"role": "assistant", "content": reference}]
-            rows.append(encode_reply(tokenizer, messages, max_length=int(model.config.max_position_embeddings)))
-            replies.append(reference)
+    items = scored_items(splits["test"])
+    replies = [reference for item in items for reference in item.references]
+    rows, _ = encode_references(tokenizer, items, max_length=int(model.config.max_position_embeddings))
     statistics = perplexity.item_statistics(
         model, rows, pad_token_id=tokenizer.pad_token_id, batch_size=arguments.batch_size
     )

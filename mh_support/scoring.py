@@ -20,7 +20,7 @@ from mh_support.baselines import (
 from mh_support.data.preparation import data_fingerprint, load_prepared
 from mh_support.data.report import table
 from mh_support.data.splitting import shared_questions
-from mh_support.dialogue import encode_reply
+from mh_support.dialogue import EncodedReply, encode_reply
 from mh_support.files import write_json, write_jsonl
 from mh_support.generation import DECODING, MAX_NEW_TOKENS, GeneratedReply, generate_replies, generation_config
 from mh_support.metrics import bootstrap_interval, jackknife_interval, paired_difference, wilson_interval
@@ -169,12 +169,7 @@ def _model_scores(
         [reply.text for reply in generated], [item.references for item in items], groups, arguments, generated
     )
     positions = int(model.config.max_position_embeddings)
-    rows, owners = [], []
-    for number, item in enumerate(items):
-        for reference in item.references:
-            messages = [*item.context, {"role": "assistant", "content": reference}]
-            rows.append(encode_reply(tokenizer, messages, max_length=positions))
-            owners.append(number)
+    rows, owners = encode_references(tokenizer, items, max_length=positions)
     each = perplexity.item_statistics(
         model, rows, pad_token_id=tokenizer.pad_token_id, batch_size=arguments.batch_size, progress=label is not None
     )
@@ -184,6 +179,19 @@ def _model_scores(
     fit = _additive({perplexity: statistics}, groups, arguments)
     whole = _Scores({**text.statistics, **fit.statistics}, groups, {**fit.values, **text.values})
     return whole, [reply.text for reply in generated]
+
+
+def encode_references(
+    tokenizer: PreTrainedTokenizerBase, items: Sequence[ScoredItem], *, max_length: int
+) -> tuple[list[EncodedReply], list[int]]:
+    """Return each reference of each item as a row in which it alone is scored, and the number of the item it is of."""
+    rows, owners = [], []
+    for number, item in enumerate(items):
+        for reference in item.references:
+            messages = [*item.context, {"role": "assistant", "content": reference}]
+            rows.append(encode_reply(tokenizer, messages, max_length=max_length))
+            owners.append(number)
+    return rows, owners
 
 
 def _text_scores(

@@ -15,6 +15,7 @@ from mh_support.dialogue import Message, check_messages
 from mh_support.generation import generation_config, stream_reply
 from mh_support.modeling import load_model, load_tokenizer
 from mh_support.safety import assess, check_reply, crisis_reply, resources_for, safe_reply
+from mh_support.safety.classifier import crisis_classifier
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -60,6 +61,9 @@ class SupportBot:
         country: ISO 3166 code, such as "GB", of the services to name in a crisis; None names international directories.
             It is only ever set, never guessed from what a person writes.
         config: how replies are generated; by default as they are scored.
+
+    Raises:
+        ValueError: the crisis classifier cannot be read: nobody is answered without it.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class SupportBot:
         country: str | None = None,
         config: GenerationConfig | None = None,
     ) -> None:
+        crisis_classifier()  # Read here, so that a damaged one is found before anybody writes.
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.resources = resources_for(country)

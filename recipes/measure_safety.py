@@ -1,6 +1,7 @@
 """Measure the crisis check on labelled messages: crises that it sees, safe ones that it interrupts.
 
 python recipes/measure_safety.py
+python recipes/measure_safety.py --rules_alone true
 python recipes/measure_safety.py --variants true
 python recipes/measure_safety.py --examples development --list true
 """
@@ -9,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from mh_support.cli import ArgumentParser, run
 from mh_support.data.report import table
 from mh_support.files import write_json
+from mh_support.safety import assess
 from mh_support.safety.measure import lines, measure, read_examples, variant_lines
 from mh_support.safety.variants import VARIANTS, vary
 
@@ -22,6 +25,7 @@ class MeasureArguments:
     """What to measure on, and what to show."""
 
     examples: str = field(default="test", metadata={"help": "train, development, test, or a file of such lines."})
+    rules_alone: bool = field(default=False, metadata={"help": "Measure the rules without the classifier."})
     variants: bool = field(default=False, metadata={"help": "Measure disguised and damaged spellings too."})
     list: bool = field(default=False, metadata={"help": "List every miss and every false alarm."})
     output: str | None = field(default=None, metadata={"help": "File to write the figures to, as JSON."})
@@ -31,10 +35,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print the table."""
     (arguments,) = ArgumentParser(MeasureArguments, description=__doc__).parse(argv)
     examples = read_examples(arguments.examples)
-    result = measure(examples)
+    check = partial(assess, classifier="rules alone") if arguments.rules_alone else assess
+    result = measure(examples, check)
     print(table(lines(result)))
     if arguments.variants:
-        result["variants"] = {variant: measure(vary(examples, variant)) for variant in VARIANTS}
+        result["variants"] = {variant: measure(vary(examples, variant), check) for variant in VARIANTS}
         print(f"\n{table(variant_lines(result['variants']))}")
     if arguments.list:
         for what in ("misses", "false_alarms"):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_fixtures import ROOT, SHORT, quick_steps, save_model, train, write_csv
+from training_fixtures import ROOT, RUN_FILES, SHORT, quick_steps, save_model, train, write_csv
 from transformers import DataCollatorForSeq2Seq
 
 import mh_support.training as training
@@ -96,16 +96,7 @@ def test_two_processes_make_one_run(finished):
     assert record["training"]["epochs"] == 2.0
     assert record["fingerprints"]["weights"] == weights_fingerprint(finished.model)
     assert record["fingerprints"]["data"] == data_fingerprint(finished.data)
-    assert sorted(path.name for path in finished.path.iterdir()) == [
-        "checkpoints",
-        "data",
-        "data_report.json",
-        "emissions.json",
-        "log_history.json",
-        "model",
-        "run.json",
-        "tensorboard",
-    ]
+    assert sorted(path.name for path in finished.path.iterdir()) == RUN_FILES
     assert len(list(finished.tensorboard.iterdir())) == 1
     assert read_json(finished.emissions_file)["sessions"] == 1
     assert (finished.checkpoints / "checkpoint-8" / "rng_state_1.pth").is_file()

@@ -12,6 +12,7 @@ import pytest
 from training_fixtures import load_recipe
 
 from mh_support.safety import Assessment, assess
+from mh_support.safety.classifier import CrisisClassifier
 from mh_support.safety.measure import EXAMPLES, KINDS, Example, lines, measure, read_examples, variant_lines
 from mh_support.safety.variants import VARIANTS, vary
 
@@ -146,6 +147,24 @@ def test_variants_change_the_spelling_and_nothing_else() -> None:
     for variant, edits in (("one typo a turn", 1), ("two typos a turn", 2)):
         typed = vary(examples, variant)[0].turns[1]
         assert typed != "A second turn" and abs(len(typed) - len("A second turn")) <= edits
+
+
+def test_the_recipe_leaves_the_classifier_out_where_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "own.tsv"
+    path.write_text("crisis\tsuicide\tI want to die.\ncrisis\tsuicide\tThe cat has a new home.\n", encoding="utf-8")
+    monkeypatch.setattr(CrisisClassifier, "category", lambda self, text: "suicide")
+    counts = []
+    for flags in ([], ["--rules_alone", "true"]):
+        output = tmp_path / "figures.json"
+        load_recipe("measure_safety").main(
+            ["--examples", str(path), "--variants", "true", "--output", str(output), *flags]
+        )
+        result = json.loads(output.read_text(encoding="utf-8"))
+        counts.append([one["recall"]["count"] for one in (result, result["variants"]["capitals"])])
+    assert counts == [[2, 2], [1, 1]]
+    capsys.readouterr()
 
 
 def test_the_recipe_shows_every_spelling(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

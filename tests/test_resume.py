@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_fixtures import ROOT, SHORT, quick_steps, save_model, train, write_csv
+from training_fixtures import ROOT, RUN_FILES, SHORT, quick_steps, save_model, train, write_csv
 from transformers import Trainer
 
 import mh_support.training as training
@@ -172,16 +172,7 @@ def test_an_adapters_run_killed_again_and_again_ends_as_if_it_had_not_been(start
     assert start(folder, lora=True) == 0
     assert weights_of(folder) == uninterrupted(True)
     # Nothing that was half-written is left.
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "checkpoints",
-        "data",
-        "data_report.json",
-        "emissions.json",
-        "log_history.json",
-        "model",
-        "run.json",
-        "tensorboard",
-    ]
+    assert sorted(path.name for path in folder.iterdir()) == RUN_FILES
     assert not [path for path in (folder / "model").iterdir() if path.name.startswith(".")]
 
 

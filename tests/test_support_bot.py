@@ -13,6 +13,7 @@ from mh_support.files import write_json
 from mh_support.generation import generation_config
 from mh_support.modeling import state_fingerprint
 from mh_support.safety import NOTICE, ReplyCheck, assess, check_reply, crisis_reply, resources_for, safe_reply
+from mh_support.safety.classifier import crisis_classifier
 from mh_support.support_bot import ATTEMPTS, ReplyStream, SupportBot
 
 LINK = "Look at www.example.com for more."
@@ -76,6 +77,22 @@ def test_the_model_is_never_asked_in_a_crisis(bot, monkeypatch):
     pieces = list(stream)
     assert pieces == [crisis_reply(assess(said(CRISIS)), resources_for(None), 0)]
     assert stream.text == pieces[0] == bot.reply(said(CRISIS))
+
+
+def test_the_model_is_not_asked_where_the_classifier_alone_sees_a_crisis(bot, scripted):
+    script = scripted([HEARD])
+    hint = said("by the weekend i wont be a problem for anyone")
+    assert assess(hint, classifier="rules alone").level == "none"
+    stream = bot.stream(hint)
+    assert (stream.kind, "".join(stream)) == ("crisis", crisis_reply(assess(hint), resources_for(None), 0))
+    assert script.asked == []
+
+
+def test_nobody_is_answered_without_the_classifier(tiny_model, tiny_tokenizer, tmp_path, monkeypatch):
+    missing = tmp_path / "missing.safetensors"
+    monkeypatch.setattr(support_bot, "crisis_classifier", lambda: crisis_classifier(missing))
+    with pytest.raises(ValueError, match=r"missing\.safetensors cannot be read"):
+        SupportBot(tiny_model, tiny_tokenizer)
 
 
 def test_a_crisis_stays_one_in_the_turns_that_follow(bot, scripted):

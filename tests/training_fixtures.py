@@ -25,6 +25,11 @@ _NOUNS = (
     "forest candle mirror pillow ladder blanket bottle kitchen harbour island lemon orange pepper saddle thunder"
 )
 WORDS = _NOUNS.split()
+# What a finished run leaves in its folder.
+RUN_FILES = [
+    *("checkpoints", "data", "data_report.json", "emissions.json", "log_history.json", "model", "run.json"),
+    "tensorboard",
+]
 # Twelve steps, looked at and saved three times, in a second or two.
 SHORT: dict[str, Any] = {
     "max_length": 64,
