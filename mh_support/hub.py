@@ -26,7 +26,7 @@ PACKAGE = Path(__file__).resolve().parent
 SPACE = PACKAGE.parent / "space"
 # What a published model consists of. All else in a folder stays where it is: no pickle, optimizer state, log or data.
 MODEL_FILES = re.compile(
-    r"(model|adapter_model)(-\d+-of-\d+)?\.safetensors|(model\.safetensors\.index|config|generation_config|adapter_config"
+    r"(model|adapter_model)(-\d+-of-\d+)?\.safetensors|echoes\.npy|(model\.safetensors\.index|config|generation_config|adapter_config"
     r"|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|merges\.txt|tokenizer\.model"
     r"|chat_template\.jinja"
 )

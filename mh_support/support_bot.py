@@ -13,20 +13,30 @@ from typing import TYPE_CHECKING, Any
 
 from mh_support.dialogue import Message, check_messages
 from mh_support.generation import generation_config, stream_reply
-from mh_support.modeling import load_model, load_tokenizer
-from mh_support.safety import assess, check_reply, crisis_reply, resources_for, safe_reply
+from mh_support.modeling import load_model, load_tokenizer, model_path
+from mh_support.safety import asked_about, assess, check_in, check_reply, crisis_reply, resources_for, safe_reply
 from mh_support.safety.classifier import crisis_classifier
+from mh_support.safety.counts import ReplyCounts
+from mh_support.safety.echoes import Echoes
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+    from mh_support.safety.crisis import Suspects
+
 ATTEMPTS = 4  # The first reply and three more, before a safe one takes their place.
+# A concern is not asked about again while one of so many latest replies has asked.
+ASKED_LATELY = 6
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')]*\s+")
 
 
 @dataclass
 class ReplyStream:
-    """A reply as it comes: iterate for its pieces; `kind` is model, crisis or safe; `text` is what has come so far."""
+    """A reply as it comes: iterate for its pieces; `text` is what has come so far.
+
+    `kind` is crisis (written in advance, with people who can help), model (generated and checked), safe (written in
+    advance, in the place of what failed the check) or concern (one of the latter two, and a direct question after it).
+    """
 
     kind: str
     _pieces: Iterator[str] = field(repr=False)
@@ -61,6 +71,10 @@ class SupportBot:
         country: ISO 3166 code, such as "GB", of the services to name in a crisis; None names international directories.
             It is only ever set, never guessed from what a person writes.
         config: how replies are generated; by default as they are scored.
+        classifiers: what looks for a crisis beside the rules; by default the classifier that comes with the package.
+            Others, such as `HubClassifier`, are given beside it: `[crisis_classifier(), HubClassifier(...)]`.
+        echoes: what the model has read, not to be repeated; `from_pretrained` finds it beside the model.
+        counts: counts replies by kind, without what was said.
 
     Raises:
         ValueError: the crisis classifier cannot be read: nobody is answered without it.
@@ -73,8 +87,14 @@ class SupportBot:
         *,
         country: str | None = None,
         config: GenerationConfig | None = None,
+        classifiers: Sequence[Suspects] | None = None,
+        echoes: Echoes | None = None,
+        counts: ReplyCounts | None = None,
     ) -> None:
-        crisis_classifier()  # Read here, so that a damaged one is found before anybody writes.
+        # Read here, so that a damaged one is found before anybody writes.
+        self.classifiers = [crisis_classifier()] if classifiers is None else classifiers
+        self.echoes = echoes
+        self.counts = ReplyCounts() if counts is None else counts
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.resources = resources_for(country)
@@ -87,6 +107,8 @@ class SupportBot:
         *,
         revision: str | None = None,
         country: str | None = None,
+        classifiers: Sequence[Suspects] | None = None,
+        counts: ReplyCounts | None = None,
         **generation: Any,
     ) -> SupportBot:
         """Load a run folder, a saved model, an adapter, a Hub id or `starter`.
@@ -96,7 +118,15 @@ class SupportBot:
         """
         tokenizer = load_tokenizer(model_name_or_path, revision=revision)
         model = load_model(model_name_or_path, revision=revision)
-        return cls(model, tokenizer, country=country, config=generation_config(tokenizer, **generation))
+        return cls(
+            model,
+            tokenizer,
+            country=country,
+            config=generation_config(tokenizer, **generation),
+            classifiers=classifiers,
+            echoes=Echoes.from_pretrained(model_path(model_name_or_path), revision=revision),
+            counts=counts,
+        )
 
     def reply(self, messages: Sequence[Message]) -> str:
         """Return a whole reply to the conversation so far.
@@ -120,12 +150,17 @@ class SupportBot:
         conversation = check_messages(messages)
         if not conversation or conversation[-1]["role"] != "user":
             raise ValueError("the conversation does not end with something the person said; add a user message")
-        assessment = assess(conversation)
+        assessment = assess(conversation, classifiers=self.classifiers)
         turn = sum(message["role"] == "user" for message in conversation) - 1
         if assessment.is_crisis:
+            self.counts.add("crisis", assessment.level, *assessment.categories)
             return ReplyStream("crisis", iter([crisis_reply(assessment, self.resources, turn)]))
         stream = ReplyStream("model", iter(()))
         stream._pieces = self._checked(conversation, stream, turn, self.config if config is None else config)
+        if assessment.level == "concern" and not _asked_lately(conversation):
+            stream.kind = "concern"
+            stream._pieces = _followed(stream._pieces, "\n\n" + check_in(assessment, turn))
+            self.counts.add("concern", *assessment.categories)
         return stream
 
     def _checked(
@@ -136,14 +171,24 @@ class SupportBot:
             shown = False
             for sentence in self._sentences(conversation, config):
                 # Checked with what went before, since a sentence can be harmful only in its place.
-                if not check_reply(stream.text + sentence).ok:
+                reasons = self._reasons(stream.text + sentence)
+                if reasons:
+                    self.counts.add("refused", *reasons)
                     break
                 shown = True
                 yield sentence
             if shown:
+                self.counts.add("model")
                 return
-        stream.kind = "safe"
+        if stream.kind == "model":
+            stream.kind = "safe"
+        self.counts.add("safe")
         yield safe_reply(turn)
+
+    def _reasons(self, reply: str) -> tuple[str, ...]:
+        """Return why a reply, or the part of it that has come so far, is not fit to be shown."""
+        echo = self.echoes is not None and self.echoes.heard_in(reply)
+        return (*check_reply(reply).reasons, *(["echo"] if echo else []))
 
     def _sentences(self, conversation: Sequence[Message], config: GenerationConfig) -> Iterator[str]:
         """Yield the model's reply sentence by sentence, each with the space that follows it."""
@@ -159,3 +204,15 @@ class SupportBot:
             pieces.close()  # type: ignore[attr-defined]
         if held.strip():
             yield held.rstrip()
+
+
+def _followed(pieces: Iterator[str], last: str) -> Iterator[str]:
+    """Yield the pieces, then one more; closed half-way, the pieces are closed too."""
+    yield from pieces
+    yield last
+
+
+def _asked_lately(conversation: Sequence[Message]) -> bool:
+    """Whether one of the latest replies asked directly about danger."""
+    replies = [message["content"] for message in conversation if message["role"] == "assistant"]
+    return any(asked_about(reply) for reply in replies[-ASKED_LATELY:])

@@ -15,13 +15,21 @@ from accelerate.utils import broadcast_object_list
 from transformers import DataCollatorForSeq2Seq, EarlyStoppingCallback, Trainer, TrainerCallback, TrainerState
 
 from mh_support.callbacks import EmissionsCallback, EpochOrderCallback, SampleRepliesCallback, tensorboard_callback
-from mh_support.data.preparation import DataArguments, Prepared, data_fingerprint, prepare, write_splits
+from mh_support.data.preparation import (
+    DataArguments,
+    Prepared,
+    data_fingerprint,
+    load_prepared,
+    prepare,
+    write_splits,
+)
 from mh_support.dialogue import IGNORED
 from mh_support.files import read_json, replacing, sweep_drafts, write_json
 from mh_support.generation import generation_config
 from mh_support.modeling import ModelArguments, device_name, load_model, weights_fingerprint
 from mh_support.plan import Encoded, Plan, describe, describe_rows, encode_split, make_plan
 from mh_support.run_folder import LATEST, RUNS, RunFolder, new_run_path, now, point_latest
+from mh_support.safety.echoes import Echoes
 from mh_support.training_arguments import FinetuneArguments
 
 if TYPE_CHECKING:
@@ -214,6 +222,12 @@ def _callbacks(run: RunFolder, plan: Plan, arguments: FinetuneArguments) -> list
     return callbacks
 
 
+def _echoes(run: RunFolder) -> Echoes:
+    """Return what the model has read: all that people and supporters say in its training dialogues."""
+    dialogues = load_prepared(run.data)["train"]
+    return Echoes.of(message["content"] for dialogue in dialogues for message in dialogue["messages"])
+
+
 def _finish(run: RunFolder, plan: Plan, model: PreTrainedModel, weights: dict[str, Any], state: TrainerState) -> None:
     """Save the final model, the log and the record; the record last, since it says that all is there."""
     # The Trainer switches the cache off, which whoever generates with the saved model wants.
@@ -222,6 +236,7 @@ def _finish(run: RunFolder, plan: Plan, model: PreTrainedModel, weights: dict[st
         model.save_pretrained(draft, state_dict=weights)
         plan.tokenizer.save_pretrained(draft)
         generation_config(plan.tokenizer).save_pretrained(draft)
+        _echoes(run).save(draft)
     write_json(run.log_file, state.log_history)
     record = run.record()
     record["training"] = {

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 
 from mh_support.cli import ArgumentParser, run
 from mh_support.dialogue import Message
 from mh_support.generation import MAX_NEW_TOKENS
-from mh_support.safety import NOTICE
+from mh_support.safety.counts import ReplyCounts
+from mh_support.safety.disclosure import PROFILES, disclosure
 from mh_support.support_bot import SupportBot
 
 
@@ -24,6 +26,16 @@ class ChatArguments:
         default=None, metadata={"help": "ISO 3166 code, such as GB, of the services to name in a crisis."}
     )
     max_new_tokens: int = field(default=MAX_NEW_TOKENS, metadata={"help": "Tokens a reply has at most."})
+    profile: str = field(
+        default="standard",
+        metadata={
+            "help": "How often to say that this is a program: every three hours, or, if strict, every hour.",
+            "choices": list(PROFILES),
+        },
+    )
+    counts: str | None = field(
+        default=None, metadata={"help": "JSON file to count replies by kind in, without what was said."}
+    )
     temperature: float = field(default=0.7, metadata={"help": "Lower is more predictable."})
 
 
@@ -37,12 +49,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     bot = SupportBot.from_pretrained(
         rest.model,
         country=arguments.country,
+        counts=ReplyCounts(arguments.counts),
         max_new_tokens=arguments.max_new_tokens,
         temperature=arguments.temperature,
     )
-    print(f"{NOTICE}\n\nWrite a line and press Enter. Ctrl-D ends; nothing is kept.\n")
+    told: datetime | None = None
     messages: list[Message] = []
-    while (said := _read()) is not None:
+    while True:
+        notice = disclosure(told, now := datetime.now(timezone.utc), arguments.profile)
+        if notice is not None:
+            print(f"{notice}\n")
+            if told is None:
+                print("Write a line and press Enter. Ctrl-D ends; nothing is kept.\n")
+            told = now
+        said = _read()
+        if said is None:
+            break
         if not said.strip():
             continue
         messages.append({"role": "user", "content": said})

@@ -3,7 +3,7 @@
 python recipes/measure_safety.py
 python recipes/measure_safety.py --rules_alone true
 python recipes/measure_safety.py --variants true
-python recipes/measure_safety.py --examples development --list true
+python recipes/measure_safety.py --examples development --list true --plot curves.png
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from mh_support.cli import ArgumentParser, run
 from mh_support.data.report import table
 from mh_support.files import write_json
 from mh_support.safety import assess
-from mh_support.safety.measure import lines, measure, read_examples, variant_lines
+from mh_support.safety.classifier import crisis_classifier
+from mh_support.safety.curves import threshold_curves
+from mh_support.safety.measure import lines, measure, milliseconds, read_examples, variant_lines
 from mh_support.safety.variants import VARIANTS, vary
 
 
@@ -27,7 +30,9 @@ class MeasureArguments:
     examples: str = field(default="test", metadata={"help": "train, development, test, or a file of such lines."})
     rules_alone: bool = field(default=False, metadata={"help": "Measure the rules without the classifier."})
     variants: bool = field(default=False, metadata={"help": "Measure disguised and damaged spellings too."})
+    time: bool = field(default=False, metadata={"help": "Measure the time a message takes, too."})
     list: bool = field(default=False, metadata={"help": "List every miss and every false alarm."})
+    plot: str | None = field(default=None, metadata={"help": "PNG to draw the classifier's curves to."})
     output: str | None = field(default=None, metadata={"help": "File to write the figures to, as JSON."})
 
 
@@ -35,9 +40,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print the table."""
     (arguments,) = ArgumentParser(MeasureArguments, description=__doc__).parse(argv)
     examples = read_examples(arguments.examples)
-    check = partial(assess, classifier="rules alone") if arguments.rules_alone else assess
+    check = partial(assess, classifiers=()) if arguments.rules_alone else assess
     result = measure(examples, check)
     print(table(lines(result)))
+    if arguments.time:
+        result["milliseconds"] = milliseconds(examples, check)
+        print(f"\nprocessor time a message, on one thread, in ms: {result['milliseconds']}")
+    if arguments.plot is not None:
+        print(f"\ncurves drawn to {threshold_curves(crisis_classifier(), examples, Path(arguments.plot))}")
     if arguments.variants:
         result["variants"] = {variant: measure(vary(examples, variant), check) for variant in VARIANTS}
         print(f"\n{table(variant_lines(result['variants']))}")

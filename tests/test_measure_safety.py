@@ -9,11 +9,22 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from training_fixtures import load_recipe
 
 from mh_support.safety import Assessment, assess
-from mh_support.safety.classifier import CrisisClassifier
-from mh_support.safety.measure import EXAMPLES, KINDS, Example, lines, measure, read_examples, variant_lines
+from mh_support.safety.classifier import CrisisClassifier, Suspicion, crisis_classifier
+from mh_support.safety.curves import threshold_curves
+from mh_support.safety.measure import (
+    EXAMPLES,
+    KINDS,
+    Example,
+    lines,
+    measure,
+    milliseconds,
+    read_examples,
+    variant_lines,
+)
 from mh_support.safety.variants import VARIANTS, vary
 
 # Locked before the check was measured on it: nothing is to be learned from it, and nothing changed in it.
@@ -71,6 +82,40 @@ def test_shares_are_of_each_label_and_kind_and_what_went_wrong_is_listed() -> No
     low, high = result["recall"]["ci95"]
     assert 0.30 < low < 0.31 and 0.95 < high < 0.96  # Wilson, 3 of 4.
     assert lines(result)[1] == ("crises seen", f"3 of 4, 0.750 [{low:.3f}, {high:.3f}]")
+
+
+def test_a_concern_is_no_crisis_and_is_counted_by_itself() -> None:
+    levels = {"a": "crisis", "b": "concern", "c": "none", "d": "concern"}
+    examples = [example("crisis", "suicide", text) for text in "abc"]
+    examples += [example("safe", "media", text) for text in "cd"]
+    result = measure(examples, lambda messages: Assessment(levels[messages[-1]["content"]]))
+    assert [result[key]["count"] for key in ("recall", "noticed", "false_positives", "asked")] == [1, 2, 0, 1]
+    shown = dict(lines(result)[1:5])
+    assert shown["crises seen or asked about"].startswith("2 of 3, ") and shown["or asked about"].startswith("1 of 2, ")
+
+
+def test_the_time_a_message_takes_is_measured() -> None:
+    clock = iter([0.0, 0.010, 1.0, 1.030, 2.0, 2.020])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mh_support.safety.measure.time.process_time", lambda: next(clock))
+        found = milliseconds([example("safe", "media", text) for text in "abc"], told(set()))
+    assert found == {"median": 20.0, "most": 30.0}
+
+
+def test_both_curves_are_drawn_with_both_thresholds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr("mh_support.safety.curves.save", lambda figure, path: drawn.append(figure) or path)
+    hint = "by the weekend i wont be a problem for anyone"
+    examples = [example("crisis", "suicide", hint), example("safe", "media", "A green kettle.")]
+    assert threshold_curves(crisis_classifier(), examples, tmp_path / "curves.png") == tmp_path / "curves.png"
+    (axes,) = drawn[0].axes
+    about = crisis_classifier().about
+    crises, safe, *thresholds = axes.lines
+    assert list(crises.get_ydata()) == list(safe.get_ydata()) == [1.0]
+    assert crises.get_xdata()[0] > about.crisis and safe.get_xdata()[0] < about.concern
+    assert [line.get_xdata()[0] for line in thresholds] == [about.concern, about.crisis]
+    with pytest.raises(ValueError, match=r"give examples of crises and of safe messages$"):
+        threshold_curves(crisis_classifier(), examples[:1], tmp_path / "curves.png")
 
 
 def test_without_examples_of_a_label_nothing_is_made_up() -> None:
@@ -154,7 +199,8 @@ def test_the_recipe_leaves_the_classifier_out_where_told(
 ) -> None:
     path = tmp_path / "own.tsv"
     path.write_text("crisis\tsuicide\tI want to die.\ncrisis\tsuicide\tThe cat has a new home.\n", encoding="utf-8")
-    monkeypatch.setattr(CrisisClassifier, "category", lambda self, text: "suicide")
+    crisis = Suspicion("crisis", "suicide")
+    monkeypatch.setattr(CrisisClassifier, "suspect", lambda self, texts: [crisis] * len(texts))
     counts = []
     for flags in ([], ["--rules_alone", "true"]):
         output = tmp_path / "figures.json"
@@ -175,7 +221,7 @@ def test_the_recipe_shows_every_spelling(tmp_path: Path, capsys: pytest.CaptureF
     assert list(result) == list(VARIANTS)
     assert result["capitals"]["recall"]["count"] == 1
     printed = capsys.readouterr().out
-    assert all(name in printed and recall in printed for name, recall, _ in variant_lines(result))
+    assert all(name in printed and recall in printed for name, recall, *_ in variant_lines(result))
 
 
 def test_the_check_does_no_worse_than_it_did() -> None:

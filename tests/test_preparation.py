@@ -113,6 +113,23 @@ def test_each_row_has_the_fate_it_should(source, plain, made_up):
     assert kept == {*(made_up(number + 1000) for number in range(10)), thorough, made_up(2001)}
 
 
+PASSED = [
+    user("I want to kill myself."),
+    assistant("Are you safe?"),
+    user("Yes, I'm safe now. My sister is here."),
+    assistant("I am glad that she is with you."),
+]
+
+
+def test_dialogues_with_a_crisis_in_them_are_set_aside_unless_told(source, plain):
+    rows = [*plain, row("I want to kill myself.", "Please call somebody."), {"messages": PASSED}]
+    assert prepared(source(*rows)).report.fates == {"kept": 10, "risk": 2}
+    kept = prepared(source(*rows, risk_rows="keep"))
+    assert kept.report.fates == {"kept": 12}
+    assert PASSED in everything(kept)
+    assert "set aside: signs of a crisis" in prepared(source(*rows)).report.table()
+
+
 def test_near_duplicates_may_stay(source, plain, made_up):
     thorough = f"{made_up(2000)} {PATIENT}"
     rows = [*plain, row(made_up(0), thorough), row(made_up(0), thorough.replace("hurry", "rush")), plain[0]]
@@ -208,7 +225,8 @@ def test_rows_beyond_max_samples_are_not_even_read(tmp_path, plain):
 
 def test_the_samples_need_nothing():
     report = prepare(DataArguments(), progress=False).report
-    assert (report.leakage["shared_questions"], report.fates["kept"]) == (0, report.rows_read)
+    assert report.leakage["shared_questions"] == 0
+    assert set(report.fates) == {"kept", "risk"} and 0 < report.fates["risk"] < report.rows_read / 10
     assert report.sources[0]["name"] == "samples"
     assert report.sources[0]["license"] == "cc0-1.0"
 
@@ -384,6 +402,7 @@ def test_nothing_left(source):
         ({"shipped_splits": "perhaps"}, r"^shipped_splits is 'perhaps'; it is one of use, drop_leaks, ignore$"),
         ({"max_samples": 0}, r"^max_samples is 0; give at least 1, or leave it out for all$"),
         ({"max_samples": -3}, r"^max_samples is -3; "),
+        ({"risk_rows": "some"}, r"^risk_rows is 'some'; it is drop or keep$"),
     ],
 )
 def test_arguments_that_are_refused(arguments, message):

@@ -217,7 +217,7 @@ def test_load_dataset_gives_the_three_splits(tmp_path: Path) -> None:
 
 
 def test_prepare_keeps_every_row_in_its_split() -> None:
-    prepared = prepare(DataArguments(dataset_name=["samples"]), progress=False)
+    prepared = prepare(DataArguments(dataset_name=["samples"], risk_rows="keep"), progress=False)
 
     assert prepared.report.fates == {"kept": len(ROWS)}
     assert prepared.report.split_by == "shipped split"

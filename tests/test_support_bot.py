@@ -12,9 +12,20 @@ import mh_support.support_bot as support_bot
 from mh_support.files import write_json
 from mh_support.generation import generation_config
 from mh_support.modeling import state_fingerprint
-from mh_support.safety import NOTICE, ReplyCheck, assess, check_reply, crisis_reply, resources_for, safe_reply
-from mh_support.safety.classifier import crisis_classifier
-from mh_support.support_bot import ATTEMPTS, ReplyStream, SupportBot
+from mh_support.safety import (
+    NOTICE,
+    ReplyCheck,
+    asked_about,
+    assess,
+    check_in,
+    check_reply,
+    crisis_reply,
+    resources_for,
+    safe_reply,
+)
+from mh_support.safety.classifier import Suspicion, crisis_classifier
+from mh_support.safety.echoes import Echoes
+from mh_support.support_bot import ASKED_LATELY, ATTEMPTS, ReplyStream, SupportBot
 
 LINK = "Look at www.example.com for more."
 HEARD = "I hear you."
@@ -46,7 +57,8 @@ class Script:
 
 @pytest.fixture
 def bot(tiny_model, tiny_tokenizer):
-    return SupportBot(tiny_model, tiny_tokenizer, config=generation_config(tiny_tokenizer, max_new_tokens=20))
+    config = generation_config(tiny_tokenizer, max_new_tokens=20)
+    return SupportBot(tiny_model, tiny_tokenizer, config=config, classifiers=())
 
 
 @pytest.fixture
@@ -79,10 +91,11 @@ def test_the_model_is_never_asked_in_a_crisis(bot, monkeypatch):
     assert stream.text == pieces[0] == bot.reply(said(CRISIS))
 
 
-def test_the_model_is_not_asked_where_the_classifier_alone_sees_a_crisis(bot, scripted):
+def test_the_model_is_not_asked_where_the_classifier_alone_sees_a_crisis(tiny_model, tiny_tokenizer, scripted):
+    bot = SupportBot(tiny_model, tiny_tokenizer)
     script = scripted([HEARD])
     hint = said("by the weekend i wont be a problem for anyone")
-    assert assess(hint, classifier="rules alone").level == "none"
+    assert assess(hint, classifiers=()).level == "none"
     stream = bot.stream(hint)
     assert (stream.kind, "".join(stream)) == ("crisis", crisis_reply(assess(hint), resources_for(None), 0))
     assert script.asked == []
@@ -204,7 +217,8 @@ def test_a_reply_that_fails_later_ends_before_that_and_the_model_is_stopped(bot,
 
 def test_what_is_harmful_only_together_is_not_completed(bot, scripted, monkeypatch):
     scripted(["Go on. ", "Do it. ", "Now."])
-    monkeypatch.setattr(support_bot, "check_reply", lambda text: ReplyCheck("Go on. Do it." not in text, ()))
+    refused = {True: ReplyCheck(False, ("encouragement of harm",)), False: ReplyCheck(True, ())}
+    monkeypatch.setattr(support_bot, "check_reply", lambda text: refused["Go on. Do it." in text])
     assert list(bot.stream(said("I feel low"))) == ["Go on. "]
 
 
@@ -433,6 +447,7 @@ def test_a_revision_reaches_the_model_and_the_tokenizer(monkeypatch, tiny_model,
 
 def test_a_talk_in_the_terminal(folders, scripted, monkeypatch, capsys):
     script = scripted([HEARD, " Tell me more."])
+    monkeypatch.setattr(support_bot, "crisis_classifier", Lanterns)
     lines = iter(["I feel low", "   ", "So low", CRISIS])
 
     def read(prompt):
@@ -462,3 +477,106 @@ def test_the_terminal_names_what_it_cannot_load():
     with pytest.raises(SystemExit) as raised:
         load_recipe("chat").main([])
     assert raised.value.code == 2
+
+
+# --- a concern --------------------------------------------------------------------------------------------------------
+
+UNEASY = "A lantern hangs in the window."
+
+
+class Lanterns:
+    """Takes lanterns for a concern about abuse."""
+
+    def suspect(self, texts):
+        return [Suspicion("concern", "abuse") if "lantern" in text else None for text in texts]
+
+
+@pytest.fixture
+def careful(tiny_model, tiny_tokenizer):
+    config = generation_config(tiny_tokenizer, max_new_tokens=20)
+    return SupportBot(tiny_model, tiny_tokenizer, config=config, classifiers=[Lanterns()])
+
+
+def test_after_a_concern_the_model_answers_and_a_direct_question_follows(careful, scripted):
+    scripted([f"{HEARD} ", "Go on."])
+    stream = careful.stream(said(UNEASY))
+    pieces = list(stream)
+    assessment = assess(said(UNEASY), classifiers=[Lanterns()])
+    assert stream.kind == "concern"
+    assert pieces == [f"{HEARD} ", "Go on.", "\n\n" + check_in(assessment, 0)]
+    assert asked_about(stream.text) == {"abuse"}
+
+
+def test_a_yes_to_it_is_a_crisis_and_anything_else_goes_on(careful, scripted):
+    scripted([HEARD])
+    asked = careful.reply(said(UNEASY))
+    assert careful.stream(said(UNEASY, asked, "Yes.")).kind == "crisis"
+    assert careful.stream(said(UNEASY, asked, "No, it is only a lamp.")).kind == "model"
+
+
+def test_it_is_not_asked_again_until_a_while_has_passed(careful, scripted):
+    scripted([HEARD])
+    asked = careful.reply(said(UNEASY))
+    later = said(UNEASY, asked, *["It is late.", HEARD] * (ASKED_LATELY - 1), UNEASY)
+    assert careful.stream(later).kind == "model"
+    longer = [*later[:-1], *said("It is late.", HEARD), *said(UNEASY)]
+    assert careful.stream(longer).kind == "concern"
+
+
+def test_the_question_follows_a_safe_reply_too(careful, scripted):
+    scripted([LINK])
+    stream = careful.stream(said(UNEASY))
+    assessment = assess(said(UNEASY), classifiers=[Lanterns()])
+    assert "".join(stream) == f"{safe_reply(0)}\n\n{check_in(assessment, 0)}"
+    assert stream.kind == "concern"
+
+
+def test_stopping_stops_the_model_and_leaves_the_question_unasked(careful, scripted):
+    script = scripted([f"{HEARD} ", "Go on."])
+    stream = careful.stream(said(UNEASY))
+    assert next(stream) == f"{HEARD} "
+    stream.close()
+    assert (stream.text, script.closed) == (f"{HEARD} ", 1)
+
+
+# --- echoes and counts ------------------------------------------------------------------------------------------------
+
+LETTER = "When the second letter came the woman next door read it aloud twice and put it behind the clock."
+
+
+def test_what_the_model_learned_by_heart_is_not_repeated(bot, scripted):
+    bot.echoes = Echoes.of([LETTER])
+    script = scripted([LETTER], [HEARD])
+    assert bot.reply(said("Hello")) == HEARD
+    assert len(script.asked) == 2
+
+
+def test_replies_are_counted_by_kind_and_reason_and_not_by_word(careful, scripted):
+    careful.echoes = Echoes.of([LETTER])
+    # One reply after two that were refused, then four refusals.
+    scripted([LETTER], [LINK], [HEARD], [LINK])
+    for message in ("Hello", UNEASY, CRISIS):
+        careful.reply(said(message))
+    (found,) = careful.counts.as_dict().values()
+    assert found == {
+        "model": 1,
+        "safe": 1,
+        "concern": 1,
+        "concern: abuse": 1,
+        "crisis": 1,
+        "crisis: emergency": 1,
+        "crisis: suicide": 1,
+        "refused": 6,
+        "refused: echo": 1,
+        "refused: link": 5,
+    }
+
+
+def test_a_run_leaves_its_echoes_beside_the_model_and_the_bot_finds_them(tmp_path, tiny_tokenizer):
+    texts = [" ".join(f"word{number}x{place}" for place in range(14)) for number in range(12)]
+    pairs = [(f"Question {text}", text) for text in texts]
+    model = save_model(tmp_path / "model", tiny_tokenizer)
+    run = train(tmp_path / "run", model, write_csv(tmp_path / "train.csv", pairs))
+    bot = SupportBot.from_pretrained(str(run.path))
+    assert bot.echoes is not None
+    assert sum(bot.echoes.heard_in(text) for text in texts) >= 8  # All but those that were held out.

@@ -26,6 +26,7 @@ from mh_support.data.splitting import (
 )
 from mh_support.dialogue import Message
 from mh_support.files import read_json, replacing, sha256_of, write_json, write_jsonl
+from mh_support.safety import assess
 
 # Two replies to one question that agree this far are one reply, posted twice with a word changed.
 SAME_REPLY = 0.9
@@ -63,12 +64,22 @@ class DataArguments:
             "choices": ["use", "drop_leaks", "ignore"],
         },
     )
+    risk_rows: str = field(
+        default="drop",
+        metadata={
+            "help": "Dialogues in which the person shows signs of a crisis, by the rules of mh_support.safety: leave "
+            "them out, since a model never answers these, or keep them.",
+            "choices": ["drop", "keep"],
+        },
+    )
     split_seed: int = field(default=42, metadata={"help": "Seed of the split by question."})
     max_samples: int | None = field(default=None, metadata={"help": "Read at most this many rows of each data set."})
 
     def __post_init__(self) -> None:
         if self.shipped_splits not in ("use", "drop_leaks", "ignore"):
             raise ValueError(f"shipped_splits is {self.shipped_splits!r}; it is one of use, drop_leaks, ignore")
+        if self.risk_rows not in ("drop", "keep"):
+            raise ValueError(f"risk_rows is {self.risk_rows!r}; it is drop or keep")
         if self.max_samples is not None and self.max_samples < 1:
             raise ValueError(f"max_samples is {self.max_samples}; give at least 1, or leave it out for all")
 
@@ -170,6 +181,8 @@ def _read(name: str, arguments: DataArguments, report: DataReport, progress: boo
         for row in islice(bar, arguments.max_samples):
             report.rows_read += 1
             messages, fate = _made_ready(row["messages"], arguments.lowercase, report)
+            if fate is None and arguments.risk_rows == "drop" and _has_risk(messages):
+                fate = "risk"
             if fate is None:
                 split = None if arguments.shipped_splits == "ignore" else row["split"]
                 usable.append({"messages": messages, "split": split})
@@ -230,6 +243,14 @@ def _made_ready(messages: Sequence[Message], lowercase: bool, report: DataReport
         return [], "empty_response"
     count_edits(report.edits, found)
     return ready, None
+
+
+def _has_risk(messages: Sequence[Message]) -> bool:
+    """Whether the person is in a crisis at the end by the rules, or was in one that has passed."""
+    whole = assess(messages, classifiers=())
+    return whole.is_crisis or (
+        whole.level == "concern" and any(assess([message], classifiers=()).is_crisis for message in messages)
+    )
 
 
 def _without_repeats(

@@ -11,6 +11,7 @@ FATES = {
     "kept": "kept",
     "empty_context": "dropped: nothing said by the person",
     "empty_response": "dropped: no reply left",
+    "risk": "set aside: signs of a crisis, which is never a model's to answer",
     "duplicate": "dropped: the same dialogue again",
     "near_duplicate": "dropped: the same question and nearly the same reply",
     "leaked": "dropped from training: its question is in a shipped validation or test split",

@@ -1,7 +1,7 @@
 """Safety: notice a crisis, answer it with people who can help, and check every generated reply."""
 
-from mh_support.safety.crisis import Assessment, Span, assess
-from mh_support.safety.replies import NOTICE, SAFE_REPLY, crisis_reply, safe_reply
+from mh_support.safety.crisis import Assessment, Span, Suspects, asked_about, assess
+from mh_support.safety.replies import NOTICE, SAFE_REPLY, check_in, crisis_reply, safe_reply
 from mh_support.safety.reply_check import ReplyCheck, check_reply
 from mh_support.safety.resources import Resources, Service, resources_for
 
@@ -13,7 +13,10 @@ __all__ = [
     "Resources",
     "Service",
     "Span",
+    "Suspects",
+    "asked_about",
     "assess",
+    "check_in",
     "check_reply",
     "crisis_reply",
     "resources_for",

@@ -8,15 +8,17 @@ trained classifier adds what no phrase holds. Nothing a person wrote is kept, lo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-from mh_support.safety.classifier import CrisisClassifier, crisis_classifier
-from mh_support.safety.crisis_rules import LEVELS, SOMEONE, SUICIDE, answers, around, matches, rules
+from mh_support.safety.classifier import Suspicion, crisis_classifier
+from mh_support.safety.crisis_rules import CATEGORIES, LEVELS, SOMEONE, answers, around, matches, rules
 from mh_support.safety.plain_words import PlainWords, plain_words
 
 _NONE, _CONCERN, _CRISIS, _EMERGENCY = range(len(LEVELS))
 _ROLES = ("user", "assistant", "system")
+# Classifiers read the latest turns of the person, so many of them, each with up to so many turns in all.
+_READ, _TOGETHER = 2, 3
 # How many characters before a question mark belong to the question.
 _REACH = 200
 # A bare "yes" with more words than this may be the answer to another question.
@@ -52,6 +54,13 @@ class Assessment:
         return self.level in ("crisis", "emergency")
 
 
+class Suspects(Protocol):
+    """What `assess` asks beside its rules: the trained classifier, or a model from the Hub."""
+
+    def suspect(self, texts: Sequence[str]) -> Sequence[Suspicion | None]:
+        """Say of each text whether it is a concern or a crisis, and what about; None where it is neither."""
+
+
 @dataclass(frozen=True)
 class _Finding:
     level: int  # index into LEVELS
@@ -62,17 +71,16 @@ class _Finding:
         return self.span.category
 
 
-def assess(
-    messages: Sequence[Mapping[str, str]], *, classifier: CrisisClassifier | Literal["rules alone"] | None = None
-) -> Assessment:
+def assess(messages: Sequence[Mapping[str, str]], *, classifiers: Sequence[Suspects] | None = None) -> Assessment:
     """Assess a conversation up to its latest turn.
 
     Only the turns of the user are searched. A crisis, once said, stays at its level until the person clearly says
     that they are safe, and is a concern from then on. Saying so of oneself leaves the danger of someone else
-    standing, and the other way round. What the classifier alone suspects makes a crisis of the turn that it is in, and
-    a concern of the turns after it: it errs more often than the rules, and nobody should have to talk it down.
+    standing, and the other way round. What a classifier alone suspects makes a crisis of the turn that it is in, and
+    a concern of the turn after it: it errs more often than the rules, and nobody should have to talk it down.
 
-    `classifier` is the one that comes with the package unless another is given, or "rules alone".
+    `classifiers` are the one that comes with the package unless others are given; with none, the rules stand alone. Any
+    of them may raise the level, and none lowers it.
 
     Raises ValueError for a message without a known role or without a text.
 
@@ -85,6 +93,9 @@ def assess(
     eased: set[str] = set()
     current: list[_Finding] = []
     suspected: list[_Finding] = []
+    said: list[str] = []  # since a classifier last took a turn for a crisis
+    classifiers = [crisis_classifier()] if classifiers is None else classifiers
+    read = [index for index, message in enumerate(messages) if message.get("role") == "user"][-_READ:]
     for index, message in enumerate(messages):
         content = _content(message, index)
         if message["role"] != "user":
@@ -93,6 +104,7 @@ def assess(
         current = [*_findings(words, index, set(standing)), *_answer(messages, words, index)]
         eased |= {finding.category for finding in suspected}
         suspected = []
+        said.append(content)
         serious = [finding for finding in current if finding.level >= _CRISIS]
         if not serious:
             released = _released(words.text, set(standing))
@@ -100,8 +112,11 @@ def assess(
             standing = {name: found for name, found in standing.items() if name not in released}
         for finding in serious:
             standing.setdefault(finding.category, []).append(finding)
-        if not standing and classifier != "rules alone":
-            suspected = _suspected(classifier or crisis_classifier(), content, index)
+        if not standing and index in read:
+            found = _suspected(classifiers, "\n\n".join(said[-_TOGETHER:]), Span(index, 0, len(content), ""))
+            suspected = [finding for finding in found if finding.level >= _CRISIS]
+            current += [finding for finding in found if finding.level < _CRISIS]
+            said = [] if suspected else said
     return _summary([*(finding for found in standing.values() for finding in found), *suspected], eased, current)
 
 
@@ -129,7 +144,7 @@ def _findings(words: PlainWords, index: int, standing: set[str]) -> Iterator[_Fi
 
 
 def _answer(messages: Sequence[Mapping[str, str]], words: PlainWords, index: int) -> list[_Finding]:
-    """Find a yes, bare or in other words, to being asked about suicide in the turn before."""
+    """Find a yes, bare or in other words, to being asked about danger in the turn before."""
     if index == 0 or messages[index - 1]["role"] != "assistant":
         return []
     bare_yes = len(words.starts) <= _ANSWER_WORDS and answers("yes").match(words.text, 2)
@@ -138,16 +153,28 @@ def _answer(messages: Sequence[Mapping[str, str]], words: PlainWords, index: int
         bare_yes = None
     if not bare_yes and not answers("admitted").search(words.text):
         return []
-    question = messages[index - 1]["content"].rsplit("?", 1)
-    if len(question) < 2 or not answers("asked").search(plain_words(question[0][-_REACH:]).text):
-        return []
-    return [_Finding(_CRISIS, Span(index, *words.place(2, len(words.text) - 2), SUICIDE))]
+    place = words.place(2, len(words.text) - 2)
+    about = asked_about(messages[index - 1]["content"])
+    return [_Finding(_CRISIS, Span(index, *place, category)) for category in CATEGORIES if category in about]
 
 
-def _suspected(classifier: CrisisClassifier, content: str, index: int) -> list[_Finding]:
-    """Return what the classifier makes of one message: a crisis, with the whole message as its place, or nothing."""
-    category = classifier.category(content)
-    return [] if category is None else [_Finding(_CRISIS, Span(index, 0, len(content), category))]
+def asked_about(reply: str) -> frozenset[str]:
+    """Return the categories of danger that the last question of a reply asks about directly.
+
+    >>> asked_about("That is hard. Are you thinking about ending your life?")
+    frozenset({'suicide'})
+    """
+    question = reply.rsplit("?", 1)
+    if len(question) < 2:
+        return frozenset()
+    words = plain_words(question[0][-_REACH:]).text
+    return frozenset(category for category in CATEGORIES if answers(f"asked: {category}").search(words))
+
+
+def _suspected(classifiers: Sequence[Suspects], text: str, span: Span) -> list[_Finding]:
+    """Return what the classifiers make of what was said up to a turn, with the whole turn as its place."""
+    found = [suspicion for classifier in classifiers for suspicion in classifier.suspect([text]) if suspicion]
+    return [_Finding(LEVELS.index(one.level), replace(span, category=one.category)) for one in found]
 
 
 def _released(text: str, standing: set[str]) -> set[str]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
+
+from tqdm.auto import tqdm
 
 from mh_support.metrics import wilson_interval
 from mh_support.safety.crisis import Assessment, assess
@@ -95,13 +99,17 @@ def measure(
     """Return how many crises a check sees and how many safe messages it interrupts, in all and by kind.
 
     Returns:
-        `recall` and `false_positives`, each a share with `count`, `of` and `ci95`; `by_kind`, the share taken for a
-        crisis of each kind; `misses` and `false_alarms`, the numbers of these examples, counted from 1.
+        `recall` and `false_positives`, each a share with `count`, `of` and `ci95`; `noticed` and `asked`, the shares of
+        crises and of safe messages that are a concern at least; `by_kind`, the share taken for a crisis of each kind;
+        `misses` and `false_alarms`, the numbers of these examples, counted from 1.
     """
     flagged: dict[tuple[str, str], list[bool]] = {(label, kind): [] for label, kinds in KINDS.items() for kind in kinds}
+    noticed: dict[str, list[bool]] = {CRISIS: [], SAFE: []}
     wrong: dict[str, list[int]] = {CRISIS: [], SAFE: []}
-    for number, example in enumerate(examples, 1):
-        seen = check(example.messages).is_crisis
+    for number, example in enumerate(tqdm(examples, desc="messages", leave=False, disable=None), 1):
+        found = check(example.messages)
+        seen = found.is_crisis
+        noticed[example.label].append(found.level != "none")
         flagged[example.label, example.kind].append(seen)
         if seen != example.is_crisis:
             wrong[example.label].append(number)
@@ -109,10 +117,32 @@ def measure(
     return {
         "recall": asdict(_share(whole[CRISIS])),
         "false_positives": asdict(_share(whole[SAFE])),
+        "noticed": asdict(_share(noticed[CRISIS])),
+        "asked": asdict(_share(noticed[SAFE])),
         "by_kind": {f"{label}: {kind}": asdict(_share(seen)) for (label, kind), seen in flagged.items() if seen},
         "misses": wrong[CRISIS],
         "false_alarms": wrong[SAFE],
     }
+
+
+def milliseconds(
+    examples: Sequence[Example], check: Callable[[Sequence[Mapping[str, str]]], Assessment] = assess
+) -> dict[str, float]:
+    """Return the median and the longest processor time that a check takes for an example, on one thread, in ms."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    times = []
+    try:
+        check(examples[0].messages)  # What is read once is read before.
+        for example in examples:
+            started = time.process_time()
+            check(example.messages)
+            times.append(1000 * (time.process_time() - started))
+    finally:
+        torch.set_num_threads(threads)
+    return {"median": round(median(times), 1), "most": round(max(times), 1)}
 
 
 def _share(flags: Iterable[bool]) -> Share:
@@ -121,16 +151,17 @@ def _share(flags: Iterable[bool]) -> Share:
     return Share(sum(counted), len(counted), None if ends is None else (ends[0], ends[1]))
 
 
-def variant_lines(results: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+def variant_lines(results: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """Return the results of several variants, by name, as the lines of a table."""
-    head = ("spelling", "crises seen", "safe messages interrupted")
-    rows = [(name, Share(**one["recall"]), Share(**one["false_positives"])) for name, one in results.items()]
-    return [head, *((name, str(recall), str(false)) for name, recall, false in rows)]
+    head = ("spelling", "crises seen", "seen or asked about", "safe messages interrupted")
+    keys = ("recall", "noticed", "false_positives")
+    return [head, *((name, *(str(Share(**one[key])) for key in keys)) for name, one in results.items())]
 
 
 def lines(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return a result as the lines of a table."""
-    shown = [("crises seen", result["recall"]), ("safe messages interrupted", result["false_positives"])]
+    shown = [("crises seen", result["recall"]), ("crises seen or asked about", result["noticed"])]
+    shown += [("safe messages interrupted", result["false_positives"]), ("or asked about", result["asked"])]
     shown += [(f"  {kind}", share) for kind, share in result["by_kind"].items()]
     head = ("taken for a crisis", "count, share, 95 % interval")
     return [head, *((name, str(Share(**share))) for name, share in shown)]

@@ -34,6 +34,9 @@ _LOOKALIKES = str.maketrans(
     "aeopcyxijsdoaipilo",
 )
 _LEET = (str.maketrans("013457@$!|+", "oieastasiit"), str.maketrans("013457@$!|+", "oleastasllt"))
+_QUOTES = str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")
+# Three letters or more that stand apart: "s u i c i d e".
+_APART = re.compile(r"\b(?:[^\W\d_] ){2,}[^\W\d_]\b")
 _TO_SELF = {
     "esteem",
     "worth",
@@ -97,6 +100,16 @@ def plain_words(message: str) -> PlainWords:
         places.append((len(message), len(message)))
         text.append("/ ")
     return PlainWords("".join(text), tuple(starts), tuple(places))
+
+
+def without_disguises(message: str) -> str:
+    """Return a message as it was written, but for look-alike letters and letters set apart: sentences stay sentences.
+
+    >>> without_disguises("Please, n o b o d y c\u0430res.")
+    'please, nobody cares.'
+    """
+    latin = message if message.isascii() else _latin(message.translate(_QUOTES))
+    return _APART.sub(lambda found: found[0].replace(" ", ""), latin)
 
 
 def _spelt(message: str) -> Iterator[_Word]:

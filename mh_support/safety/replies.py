@@ -77,6 +77,16 @@ def crisis_reply(assessment: Assessment, resources: Resources, turn: int) -> str
     return text.replace("{emergency}", resources.emergency)
 
 
+def check_in(assessment: Assessment, turn: int) -> str:
+    """Ask directly, in one sentence, about the danger that a concern may be a hint of; a yes to it is a crisis.
+
+    Raises ValueError for an assessment that is no concern, and for a turn below 0.
+    """
+    if assessment.level != "concern" or not assessment.categories:
+        raise ValueError(f"the assessment's level is {assessment.level!r}; only a concern is asked about")
+    return _part(_words()["check in"], next(name for name in _ABOUT if name in assessment.categories), turn)
+
+
 def _about_emergency(found: frozenset[str]) -> str:
     if "medical emergency" in found and "someone else at risk" not in found:
         return "medical emergency"
