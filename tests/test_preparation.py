@@ -122,7 +122,8 @@ PASSED = [
 
 
 def test_dialogues_with_a_crisis_in_them_are_set_aside_unless_told(source, plain):
-    rows = [*plain, row("I want to kill myself.", "Please call somebody."), {"messages": PASSED}]
+    rows = [{"messages": [user(one["Context"]), assistant(one["Response"])]} for one in plain]
+    rows += [{"messages": PASSED}, {"messages": [PASSED[0], assistant("Please call somebody.")]}]
     assert prepared(source(*rows)).report.fates == {"kept": 10, "risk": 2}
     kept = prepared(source(*rows, risk_rows="keep"))
     assert kept.report.fates == {"kept": 12}
