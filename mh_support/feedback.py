@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # A lock of the operating system's ends with the process that holds it, also by kill -9. filelock wraps it alike on
 # every system, and comes with huggingface_hub and datasets already.
@@ -31,6 +31,9 @@ from mh_support.data.privacy import scrub
 from mh_support.dialogue import Message, check_messages
 from mh_support.files import replacing, sweep_drafts
 from mh_support.safety import assess
+
+if TYPE_CHECKING:
+    from mh_support.feedback_upload import FeedbackUpload
 
 MAX_CHARACTERS = 8_000  # Of one message or reply.
 MAX_REASON_CHARACTERS = 1_000
@@ -89,6 +92,7 @@ class FeedbackStore:
         consent: version of the text that people agreed to.
         secret: what replies are signed with; by default one made for this process, so that proofs end with it. Several
             processes behind one address need the same.
+        upload: where the records go besides.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class FeedbackStore:
         model: Mapping[str, str | None],
         consent: str,
         secret: bytes | None = None,
+        upload: FeedbackUpload | None = None,
     ) -> None:
         if not consent:
             raise ValueError("consent is empty; give the version of the text that people agree to")
@@ -110,6 +115,7 @@ class FeedbackStore:
         self._secret = secrets.token_bytes(32) if secret is None else secret
         self._recent: deque[tuple[float, str]] = deque()
         self._counting = Lock()
+        self._upload = upload
 
     def sign(self, messages: Sequence[Message], reply: str) -> str:
         """Return the proof that this server's model gave `reply` to `messages`; the page hands it back with a rating.
@@ -165,13 +171,15 @@ class FeedbackStore:
 
         Raises:
             ValueError: no code.
-            OSError: the disk refuses; call again.
+            OSError: the disk refuses, or the data set that they were uploaded to; call again.
         """
         person, removed = person_of(code), 0
-        with self._lock():
+        with folder_lock(self.folder):
             sweep_drafts(self.folder)  # A deletion that was killed leaves a draft, which holds what others wrote.
             for path in sorted(self.folder.glob("*.jsonl")):
                 removed += _without(path, person)
+        if self._upload is not None:
+            self._upload.push()
         return removed
 
     def _add(
@@ -220,7 +228,7 @@ class FeedbackStore:
     def _append(self, record: Mapping[str, Any]) -> None:
         line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
         # Opened for each record: a deletion may have put another file in its place.
-        with self._lock():
+        with folder_lock(self.folder):
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             with os.fdopen(descriptor, "wb", buffering=0) as file:
                 size = os.fstat(descriptor).st_size
@@ -234,8 +242,10 @@ class FeedbackStore:
             if size == 0:
                 _sync_folder(self.folder)
 
-    def _lock(self) -> FileLock:
-        return FileLock(self.folder / ".lock", timeout=_LOCK_SECONDS, mode=0o600, poll_interval=0.01)
+
+def folder_lock(folder: Path) -> FileLock:
+    """Return the lock under which any process changes the files of a feedback folder."""
+    return FileLock(folder / ".lock", timeout=_LOCK_SECONDS, mode=0o600, poll_interval=0.01)
 
 
 def read_feedback(path_or_folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
