@@ -120,7 +120,8 @@ class FeedbackStore:
     def sign(self, messages: Sequence[Message], reply: str) -> str:
         """Return the proof that this server's model gave `reply` to `messages`; the page hands it back with a rating.
 
-        Sign what the model wrote (`stream.kind == "model"`); from the fixed replies there is nothing to learn.
+        Sign what the model wrote (`stream.kind == "model"`), and nothing more of a conversation once a reply's kind was
+        "crisis": the check here reads what is in English, and the bot may have seen the crisis in its translation.
         """
         said = json.dumps([check_messages(messages), reply.strip(), self._model], sort_keys=True)
         return hmac.new(self._secret, said.encode(), hashlib.sha256).hexdigest()
