@@ -31,7 +31,7 @@ from mh_support.safety import assess
 if TYPE_CHECKING:
     from mh_support.feedback_upload import FeedbackUpload
 
-__all__ = ["FeedbackStore", "new_code", "person_of", "read_feedback"]
+__all__ = ["FeedbackStore", "delete_feedback", "new_code", "person_of", "read_feedback"]
 
 MAX_CHARACTERS = 8_000  # Of one message or reply.
 MAX_REASON_CHARACTERS = 1_000
@@ -168,7 +168,7 @@ class FeedbackStore:
             ValueError: no code.
             OSError: the disk refuses, or the data set that they were uploaded to; call again.
         """
-        removed = delete_records(self.folder, person_of(code))
+        removed = delete_feedback(self.folder, code)
         if self._upload is not None:
             self._upload.push()
         return removed
@@ -217,6 +217,19 @@ class FeedbackStore:
             if len(self._recent) >= RECORDS_PER_HOUR:
                 raise ValueError(f"{RECORDS_PER_HOUR} ratings an hour are the most that are kept; try again later")
             self._recent.append((now, person))
+
+
+def delete_feedback(folder: str | os.PathLike[str], code: str) -> int:
+    """Remove every record of a person from a folder, also while servers write to it, and return how many there were.
+
+    Raises:
+        ValueError: no code, or no folder.
+        OSError: the disk refuses; call again.
+    """
+    person, place = person_of(code), Path(folder)
+    if not place.is_dir():
+        raise ValueError(f"no feedback at {place}; give the folder that the server writes it to")
+    return delete_records(place, person)
 
 
 def _check_texts(messages: Sequence[Message], replies: Mapping[str, str], reason: str | None) -> None:

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from training_fixtures import load_recipe
 
 import mh_support.feedback as feedback
 from mh_support.feedback import REMOVED, FeedbackStore, new_code, person_of, read_feedback
@@ -404,3 +405,21 @@ def test_a_damaged_line_is_deleted_by_its_person_and_kept_for_others(store):
     other.write_bytes(b"".join(damaged))
     assert store.delete(code) == 1
     assert other.read_bytes() == damaged[0]
+
+
+# --- from the command line --------------------------------------------------------------------------------------------
+
+
+def test_ratings_are_counted_and_taken_out_from_the_command_line(store, capsys):
+    recipe, code, other = load_recipe("feedback"), new_code(), new_code()
+    for person, up in ((code, True), (code, False), (other, True)):
+        thumb(store, person, up=up)
+    choice(store, other)
+    recipe.main([str(store.folder)])
+    assert capsys.readouterr().out.splitlines()[2].split() == ["starter", "2", "1", "1", "2"]
+    recipe.main([str(store.folder), "--delete_code", code.lower()])
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first == "taken out: 2"
+    assert last.split() == ["starter", "1", "0", "1", "1"]
+    with pytest.raises(ValueError, match=r"no feedback at .*missing; give the folder that the server writes it to"):
+        recipe.main([str(store.folder / "missing"), "--delete_code", code])
