@@ -20,10 +20,11 @@ import secrets
 import time
 import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from anyio import CancelScope, fail_after
+from anyio import CancelScope, CapacityLimiter, fail_after, to_thread
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -41,6 +42,7 @@ MAX_BODY_BYTES = 1 << 20
 BODY_SECONDS = 30.0  # A request that comes byte by byte holds its place no longer.
 CONCURRENT_REPLIES = 2  # More at once only make each slower on a CPU.
 MAX_WAITING = 32
+CONCURRENT_CHECKS = 4  # So that long messages cannot take every thread that the server has.
 _POLL_SECONDS = 0.2
 
 _log = logging.getLogger(__name__)
@@ -136,6 +138,7 @@ class _ChatApi:
         self._bot, self._name, self._queue = bot, model_name, queue
         self._key = None if api_key is None else api_key.encode()
         self._started = int(time.time())
+        self._checks = CapacityLimiter(CONCURRENT_CHECKS)
         # So that half of the positions are left for what was said.
         self._max_tokens = int(bot.model.config.max_position_embeddings) // 2
 
@@ -162,7 +165,8 @@ class _ChatApi:
                 raise self._unknown_model()
             try:
                 # Here the crisis check is made; the model writes only when the stream is read.
-                stream = await run_in_threadpool(self._bot.stream, chat.messages, config=chat.config)
+                check = partial(self._bot.stream, chat.messages, config=chat.config)
+                stream = await to_thread.run_sync(check, limiter=self._checks)
             except ValueError as error:
                 raise Refusal(400, str(error), param="messages") from None
             answer = _Answer(self._bot, self._name, chat, stream)
