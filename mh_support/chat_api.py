@@ -19,7 +19,7 @@ import logging
 import secrets
 import time
 import traceback
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -220,7 +220,7 @@ class _ChatApi:
                         yield piece
             finally:
                 with CancelScope(shield=True):
-                    await run_in_threadpool(answer.stream.close)
+                    await run_in_threadpool(answer.close)
 
     def _refused(self, request: Request) -> Response | None:
         """Return the answer to a request without the key, or None."""
@@ -256,6 +256,11 @@ class _Answer:
         piece = next(self._pieces, None)
         self._text += piece or ""
         return piece
+
+    def close(self) -> None:
+        """Stop the model."""
+        self._pieces.close()
+        self.stream.close()
 
     def whole(self) -> dict[str, Any]:
         """Return the answer to a request that is not streamed."""
@@ -299,7 +304,7 @@ class _Answer:
         return len(self._bot.tokenizer(self._text, add_special_tokens=False)["input_ids"])
 
 
-def _until_stop(stream: ReplyStream, stops: tuple[str, ...]) -> Iterator[str]:
+def _until_stop(stream: ReplyStream, stops: tuple[str, ...]) -> Generator[str, None, None]:
     """Yield what comes before the first of `stops`; they are the model's, and cut off no fixed reply."""
     held, longest = "", max(map(len, stops), default=1)
     for piece in stream:
@@ -320,7 +325,7 @@ def _until_stop(stream: ReplyStream, stops: tuple[str, ...]) -> Iterator[str]:
         yield held
 
 
-def _seeded(pieces: Iterator[str], seed: int) -> Iterator[str]:
+def _seeded(pieces: Iterator[str], seed: int) -> Generator[str, None, None]:
     """Yield a reply that is the same for a seed, as long as no other is written at the same time."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,8 @@ UNTRANSLATED = (
     " people who listen, in most countries and at no cost."
 )
 IN_ENGLISH = "(This could not be translated safely, so here it is in English:)"
-MAX_CHARACTERS = 8_000
+MAX_CHARACTERS, MAX_SENTENCES = 8_000, 100
+_BATCH = 16  # Sentences at once, which takes little longer than one.
 _BEAMS = 4
 _MAX_REPEATS = 3  # The same few tokens more often in a row are a model going in circles, unless its source does too.
 # After a full stop or its kin with a space after it; after that of Chinese and Japanese without one; at a line's end.
@@ -79,7 +81,7 @@ class Translator:
 
 
 class _Direction:
-    """One model, which translates a sentence at a time, as these models are trained to."""
+    """One model, given single sentences, as these models were in training."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prefix: str = "") -> None:
         self._model, self._tokenizer, self._prefix = model.eval(), tokenizer, prefix
@@ -107,33 +109,55 @@ class _Direction:
     def __call__(self, text: str) -> str:
         if len(text) > MAX_CHARACTERS:
             raise Untranslatable(f"the text has {len(text)} characters; at most {MAX_CHARACTERS} are translated")
-        parts = []
-        for sentence, gap in _sentences(text):
-            # What holds no word, such as an emoji, means the same everywhere.
-            parts += [self._translated(sentence) if any(map(str.isalpha, sentence)) else sentence, gap]
-        translated = "".join(parts).strip()
-        if not translated:
+        parts = list(_sentences(text))
+        # What holds no word, such as an emoji, means the same everywhere.
+        spoken = [place for place, (sentence, _) in enumerate(parts) if any(map(str.isalpha, sentence))]
+        if len(spoken) > MAX_SENTENCES:
+            raise Untranslatable(f"the text has {len(spoken)} sentences; at most {MAX_SENTENCES} are translated")
+        translated = [self._translated([parts[place][0] for place in batch]) for batch in _batches(spoken)]
+        for place, sentence in zip(spoken, chain.from_iterable(translated), strict=True):
+            parts[place] = (sentence, parts[place][1])
+        whole = "".join(map("".join, parts)).strip()
+        if not whole:
             raise Untranslatable("there is nothing to translate")
-        return translated
+        return whole
 
-    def _translated(self, sentence: str) -> str:
+    def _translated(self, sentences: Sequence[str]) -> list[str]:
         import torch
 
-        source = self._ids(sentence)
-        room = min(self._max_tokens, 3 * len(source) + 16)
+        sources = [self._ids(sentence) for sentence in sentences]
+        width = max(map(len, sources))
+        pad = self._tokenizer.pad_token_id
         with torch.inference_mode():
-            output: Any = self._model.generate(
-                input_ids=torch.tensor([source], device=self._model.device),
-                attention_mask=torch.ones(1, len(source), dtype=torch.long, device=self._model.device),
+            outputs: Any = self._model.generate(
+                input_ids=torch.tensor([ids + [pad] * (width - len(ids)) for ids in sources]).to(self._model.device),
+                attention_mask=torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in sources]).to(
+                    self._model.device
+                ),
                 max_length=None,
-                max_new_tokens=room - 1,
+                max_new_tokens=min(self._max_tokens, 3 * width + 16) - 1,
                 num_beams=_BEAMS,
                 do_sample=False,
             )
-        target = output[0].tolist()
+        return [self._checked(*pair) for pair in zip(sentences, sources, outputs.tolist(), strict=True)]
+
+    def _checked(self, sentence: str, source: Sequence[int], target: list[int]) -> str:
+        end = self._tokenizer.eos_token_id
+        if end not in target[1:]:
+            raise Untranslatable("the translation did not come to an end")
+        target = target[1 : target.index(end, 1)]
         with self._lock:
             translated = str(self._tokenizer.decode(target, skip_special_tokens=True)).strip()
-        self._check(sentence, source, target, translated)
+        if not any(map(str.isalpha, translated)):
+            raise Untranslatable("nothing came out of the translation")
+        if self._tokenizer.unk_token_id in target:
+            raise Untranslatable("the translation holds a sign that is not known")
+        if _repeats(target) > max(_MAX_REPEATS, _repeats(source)):
+            raise Untranslatable("the translation goes in circles")
+        if _numbers(sentence) - _numbers(translated):
+            raise Untranslatable("a number was lost in translation")
+        if len(_ADDRESSES.findall(sentence)) != len(_ADDRESSES.findall(translated)):
+            raise Untranslatable("an address was changed in translation")
         return translated
 
     def _ids(self, sentence: str) -> list[int]:
@@ -150,20 +174,6 @@ class _Direction:
         if len(ids) > self._max_tokens:
             raise Untranslatable("a sentence is too long for the translation model; say it in shorter ones")
         return list(ids)
-
-    def _check(self, sentence: str, source: Sequence[int], target: Sequence[int], translated: str) -> None:
-        if not any(map(str.isalpha, translated)):
-            raise Untranslatable("nothing came out of the translation")
-        if self._tokenizer.eos_token_id not in target[1:]:
-            raise Untranslatable("the translation did not come to an end")
-        if self._tokenizer.unk_token_id in target:
-            raise Untranslatable("the translation holds a sign that is not known")
-        if _repeats(target) > max(_MAX_REPEATS, _repeats(source)):
-            raise Untranslatable("the translation goes in circles")
-        if _numbers(sentence) - _numbers(translated):
-            raise Untranslatable("a number was lost in translation")
-        if len(_ADDRESSES.findall(sentence)) != len(_ADDRESSES.findall(translated)):
-            raise Untranslatable("an address was changed in translation")
 
 
 class TranslatingBot:
@@ -298,6 +308,10 @@ class TranslatingBot:
 def _with_services(statement: str, resources: Resources) -> str:
     directories = " and ".join(directory.address for directory in resources.directories)
     return statement.replace("{emergency}", resources.emergency).replace("{directories}", directories)
+
+
+def _batches(places: Sequence[int]) -> Iterator[Sequence[int]]:
+    return (places[start : start + _BATCH] for start in range(0, len(places), _BATCH))
 
 
 def _sentences(text: str) -> Iterator[tuple[str, str]]:
