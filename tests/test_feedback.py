@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -359,6 +360,13 @@ def test_deleting_takes_one_person_out_of_the_files_of_living_processes(store):
         identity for writer in writers for identity in writer.ids[3:]
     }
     assert (store.delete(mine), store.delete(theirs), read_feedback(store.folder)) == (0, 202, [])
+
+
+def test_threads_write_whole_lines_beside_each_other(store):
+    with ThreadPoolExecutor(8) as people:
+        ids = list(people.map(lambda _: [thumb(store, new_code()), choice(store, new_code())], range(12)))
+    assert {record["id"] for record in read_feedback(store.folder)} == {identity for pair in ids for identity in pair}
+    assert len(list(store.folder.glob("*.jsonl"))) == 1
 
 
 DELETER = """
