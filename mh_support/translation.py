@@ -42,7 +42,14 @@ _ADDRESSES = re.compile(r"https?://|www\.|@|\b\w+\.(?:com|org|net)\b", re.IGNORE
 
 
 class Untranslatable(ValueError):
-    """A text that cannot be translated safely; the message says why, without its words."""
+    """A text that cannot be translated safely; the message says why, without its words.
+
+    `understood` is what came out all the same: not to be shown, but a crisis in it is not to be passed over.
+    """
+
+    def __init__(self, message: str, understood: str = "") -> None:
+        super().__init__(message)
+        self.understood = understood
 
 
 class Translator:
@@ -114,53 +121,73 @@ class _Direction:
         spoken = [place for place, (sentence, _) in enumerate(parts) if any(map(str.isalpha, sentence))]
         if len(spoken) > MAX_SENTENCES:
             raise Untranslatable(f"the text has {len(spoken)} sentences; at most {MAX_SENTENCES} are translated")
-        translated = [self._translated([parts[place][0] for place in batch]) for batch in _batches(spoken)]
-        for place, sentence in zip(spoken, chain.from_iterable(translated), strict=True):
-            parts[place] = (sentence, parts[place][1])
+        outcomes = chain.from_iterable(
+            self._translated([parts[place][0] for place in batch]) for batch in _batches(spoken)
+        )
+        failures = []
+        for place, outcome in zip(spoken, outcomes, strict=True):
+            if isinstance(outcome, Untranslatable):
+                failures.append(outcome)
+            parts[place] = (outcome.understood if isinstance(outcome, Untranslatable) else outcome, parts[place][1])
         whole = "".join(map("".join, parts)).strip()
+        if failures:
+            raise Untranslatable(str(failures[0]), whole)
         if not whole:
             raise Untranslatable("there is nothing to translate")
         return whole
 
-    def _translated(self, sentences: Sequence[str]) -> list[str]:
+    def _translated(self, sentences: Sequence[str]) -> Iterator[str | Untranslatable]:
+        """Yield the translation of each sentence, or why there is none."""
+        sources = [self._ids(sentence) for sentence in sentences]
+        readable = [source for source in sources if not isinstance(source, Untranslatable)]
+        targets = iter(self._generate(readable) if readable else [])
+        for sentence, source in zip(sentences, sources, strict=True):
+            try:
+                yield source if isinstance(source, Untranslatable) else self._checked(sentence, source, next(targets))
+            except Untranslatable as failure:
+                yield failure
+
+    def _generate(self, sources: Sequence[list[int]]) -> list[list[int]]:
         import torch
 
-        sources = [self._ids(sentence) for sentence in sentences]
         width = max(map(len, sources))
-        pad = self._tokenizer.pad_token_id
+        ids = [source + [self._tokenizer.pad_token_id] * (width - len(source)) for source in sources]
+        mask = [[1] * len(source) + [0] * (width - len(source)) for source in sources]
         with torch.inference_mode():
-            outputs: Any = self._model.generate(
-                input_ids=torch.tensor([ids + [pad] * (width - len(ids)) for ids in sources]).to(self._model.device),
-                attention_mask=torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in sources]).to(
-                    self._model.device
-                ),
+            targets: Any = self._model.generate(
+                input_ids=torch.tensor(ids, device=self._model.device),
+                attention_mask=torch.tensor(mask, device=self._model.device),
                 max_length=None,
                 max_new_tokens=min(self._max_tokens, 3 * width + 16) - 1,
                 num_beams=_BEAMS,
                 do_sample=False,
             )
-        return [self._checked(*pair) for pair in zip(sentences, sources, outputs.tolist(), strict=True)]
+        return list(targets.tolist())
 
     def _checked(self, sentence: str, source: Sequence[int], target: list[int]) -> str:
+        """Return a translation's text. Raises `Untranslatable` where it cannot be relied on."""
         end = self._tokenizer.eos_token_id
-        if end not in target[1:]:
-            raise Untranslatable("the translation did not come to an end")
-        target = target[1 : target.index(end, 1)]
+        ended = end in target[1:]
+        target = target[1 : target.index(end, 1) if ended else None]
         with self._lock:
             translated = str(self._tokenizer.decode(target, skip_special_tokens=True)).strip()
-        if not any(map(str.isalpha, translated)):
-            raise Untranslatable("nothing came out of the translation")
-        if self._tokenizer.unk_token_id in target:
-            raise Untranslatable("the translation holds a sign that is not known")
-        if _repeats(target) > max(_MAX_REPEATS, _repeats(source)):
-            raise Untranslatable("the translation goes in circles")
-        if _numbers(sentence) - _numbers(translated):
-            raise Untranslatable("a number was lost in translation")
-        if len(_ADDRESSES.findall(sentence)) != len(_ADDRESSES.findall(translated)):
-            raise Untranslatable("an address was changed in translation")
+        problems = {
+            "the translation did not come to an end": not ended,
+            "nothing came out of the translation": not any(map(str.isalpha, translated)),
+            "the translation holds a sign that is not known": self._tokenizer.unk_token_id in target,
+            "the translation goes in circles": _repeats(target) > max(_MAX_REPEATS, _repeats(source)),
+            # Long sentences are cut short silently; no two languages differ as much in length.
+            "much was lost in translation": 3 * len(target) + 8 < len(source),
+            "a number was lost in translation": bool(_numbers(sentence) - _numbers(translated)),
+            "an address was changed in translation": len(_ADDRESSES.findall(sentence))
+            != len(_ADDRESSES.findall(translated)),
+        }
+        for problem, found in problems.items():
+            if found:
+                raise Untranslatable(problem, translated)
         return translated
 
-    def _ids(self, sentence: str) -> list[int]:
+    def _ids(self, sentence: str) -> list[int] | Untranslatable:
         with self._lock:
             pieces = self._tokenizer.tokenize(sentence)
             ids = self._tokenizer(f"{self._prefix} {sentence}".strip())["input_ids"]
@@ -170,9 +197,9 @@ class _Direction:
                 if self._tokenizer.convert_tokens_to_ids(piece) == self._tokenizer.unk_token_id
             ]
         if any(map(str.isalpha, "".join(unknown))):
-            raise Untranslatable("the translation model does not know these letters")
+            return Untranslatable("the translation model does not know these letters")
         if len(ids) > self._max_tokens:
-            raise Untranslatable("a sentence is too long for the translation model; say it in shorter ones")
+            return Untranslatable("a sentence is too long for the translation model; say it in shorter ones")
         return list(ids)
 
 
@@ -234,25 +261,30 @@ class TranslatingBot:
         written = self.bot.stream(conversation, config=config)
         if written.kind == "crisis":
             return self._crisis(written)
+        translated = [*self._earlier(conversation[:-1])]
         try:
-            latest = {"role": "user", "content": self._to_english(conversation[-1]["content"])}
-        except Untranslatable:
+            latest, failed = self._to_english(conversation[-1]["content"]), False
+        except Untranslatable as failure:
+            latest, failed = failure.understood, True
+        if latest:
+            # And as it is translated, be it in part.
+            english = self.bot.stream([*translated, {"role": "user", "content": latest}], config=config)
+            if english.kind == "crisis":
+                return self._crisis(english)
+        if failed:
             return ReplyStream("untranslated", iter([self._statement]))
-        # And as it is translated.
-        english = self.bot.stream([*self._earlier(conversation[:-1]), latest], config=config)
-        if english.kind == "crisis":
-            return self._crisis(english)
         stream = ReplyStream(english.kind, iter(()))
         stream._pieces = self._pieces(english, stream)
         return stream
 
     def _earlier(self, messages: Sequence[Message]) -> Iterator[Message]:
-        """Yield earlier turns in English; one that cannot be translated was said to be so in its time."""
+        """Yield earlier turns in English; what could not be translated was said to be so in its time."""
         for message in messages:
             try:
                 yield {**message, "content": self._to_english(message["content"])}
-            except Untranslatable:
-                continue
+            except Untranslatable as failure:
+                if message["role"] == "user":
+                    yield {**message, "content": failure.understood}
 
     def _crisis(self, english: ReplyStream) -> ReplyStream:
         """Return the words as they were written, which nothing can mistranslate or hold up, and then a translation."""

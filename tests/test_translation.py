@@ -208,12 +208,12 @@ def test_a_number_that_the_reply_did_not_have_is_refused(translator):
     [
         ([68, 5, 6, 7], "the translation did not come to an end"),
         ([68, 5, 1, 0], "the translation holds a sign that is not known"),
+        ([68, 5, 6, 0], "much was lost in translation"),
     ],
 )
-def test_a_translation_without_an_end_or_with_an_unknown_sign_is_refused(translator, target, message):
-    direction = translator._to_english
+def test_a_translation_without_an_end_with_an_unknown_sign_or_cut_short_is_refused(translator, target, message):
     with pytest.raises(Untranslatable, match=f"^{message}$"):
-        direction._checked("Seit wann?", direction._ids("Seit wann?"), target)
+        translator._to_english._checked("Seit wann?", range(20), target)
 
 
 def test_an_address_that_was_not_there_is_refused(translator, monkeypatch):
@@ -300,6 +300,19 @@ def test_a_crisis_that_the_translation_loses_is_seen_in_the_original(bot, transl
     assert bot.stream(said(text)).kind == "crisis"
     # Also where there is no translation at all.
     assert bot.stream(said(f"{text} \u043f\u0440\u0438\u0432\u0435\u0442")).kind == "crisis"
+    assert asked == []
+
+
+@pytest.mark.parametrize("rest", ["Hm.", "\u043f\u0440\u0438\u0432\u0435\u0442.", "allein " * 50, "Ich habe 20 davon."])
+def test_a_crisis_is_seen_in_what_can_be_translated_of_a_message_that_cannot(bot, scripted, rest):
+    asked = scripted("Since when?")
+    text = f"Heute springe ich von der Brücke. {rest}"
+    with pytest.raises(Untranslatable) as raised:
+        bot.translator.to_english(text)
+    assert raised.value.understood.startswith("Tonight I will jump off the bridge.")
+    assert bot.stream(said(text)).kind == "crisis"
+    assert bot.stream(said(text, "Seit wann?", "Seit dem Umzug.")).kind == "crisis"
+    assert bot.stream(said(f"Ich fühle mich allein. {rest}")).kind == "untranslated"
     assert asked == []
 
 
