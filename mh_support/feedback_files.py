@@ -91,7 +91,7 @@ def _problem(record: Any) -> str | None:
     if not isinstance(record, dict):
         return "not a JSON object"
     kind = record.get("kind")
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         return "its kind is neither thumb nor choice"
     wanted = _COMMON | _KINDS[kind]
     if set(record) != wanted:

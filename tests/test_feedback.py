@@ -230,6 +230,7 @@ def test_a_line_that_is_no_record_is_named_without_its_words(store):
         ("[" * 100_000, "not a JSON object"),
         ("[]", "not a JSON object"),
         (json.dumps(good | {"kind": "star"}), "its kind is neither thumb nor choice"),
+        (json.dumps(good | {"kind": []}), "its kind is neither thumb nor choice"),
         (json.dumps(good | {"more": 1}), "its keys differ from those of a thumb in more"),
         (json.dumps(good | {"up": 1, "reason": 2}), "up, reason cannot be what was written"),
         (json.dumps(good | {"messages": said("a", "b")}), "messages cannot be what was written"),
