@@ -396,6 +396,13 @@ def test_a_deletion_that_is_killed_loses_nobody_elses_records_and_is_finished_by
     assert thumb(store, theirs) is not None  # The lock was not left behind.
 
 
+def test_the_records_of_one_conversation_can_be_taken_out_alone(store):
+    mine, theirs = new_code(), new_code()
+    ids = [thumb(store, mine), thumb(store, mine, up=False), thumb(store, theirs)]
+    assert store.delete(mine, ids[1:]) == 1  # Not the other person's, whose id is among them.
+    assert [record["id"] for record in read_feedback(store.folder)] == [ids[0], ids[2]]
+
+
 def test_half_a_line_of_a_killed_process_goes_with_a_deletion(store, tmp_path):
     code = new_code()
     thumb(store, code)
