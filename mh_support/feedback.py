@@ -162,7 +162,8 @@ class FeedbackStore:
     def delete(self, code: str, ids: Collection[str] | None = None) -> int:
         """Remove every record of a person from every process's file, and return how many there were.
 
-        With `ids`, only the records that have them: those of a conversation in which a crisis came up later. A crash leaves each file as it was or without them; calling again goes on.
+        With `ids`, only the records that have them: those of a conversation in which a crisis came up later. A crash
+        leaves each file as it was or without them; calling again goes on.
 
         Raises:
             ValueError: no code.
