@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
+from copy import copy
 from itertools import chain
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -228,6 +229,9 @@ class TranslatingBot:
         in_english: str = IN_ENGLISH,
     ) -> None:
         self.bot, self.translator = bot, translator
+        # What was written is looked at by the rules alone: the classifiers read English.
+        self._rules = copy(bot)
+        self._rules.classifiers = ()
         self._statement, self._in_english = _with_services(untranslated, bot.resources), in_english
         self._remember, self._remembered = remember, OrderedDict[str, str]()
         self._remembering = Lock()
@@ -258,7 +262,7 @@ class TranslatingBot:
         """Return a reply that comes sentence by sentence; raises as `SupportBot.stream` does."""
         conversation = check_messages(messages)
         # Assessed as it was written; the model is not asked unless this stream is read.
-        written = self.bot.stream(conversation, config=config)
+        written = self._rules.stream(conversation, config=config)
         if written.kind == "crisis":
             return self._crisis(written)
         translated = [*self._earlier(conversation[:-1])]
