@@ -1,0 +1,1 @@
+"""Rating by people: blinded sets of replies, answers kept at once, and what the raters' numbers can carry."""
