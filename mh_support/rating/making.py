@@ -154,7 +154,6 @@ def _arms(runs: Sequence[RunFolder], records: Mapping[Path, Any]) -> list[_Arm]:
 
 
 def _plan(arms: Sequence[_Arm], arguments: MakeArguments) -> dict[str, Any]:
-    tuned = sum(arm.kind == "tuned" for arm in arms)
     comparisons = len(compared([(arm.name, arm.kind) for arm in arms]))
     return {
         "raters": arguments.raters,
@@ -162,7 +161,6 @@ def _plan(arms: Sequence[_Arm], arguments: MakeArguments) -> dict[str, Any]:
         "spread": arguments.spread,
         "power": arguments.power,
         "comparisons": comparisons,
-        "tuned_arms": tuned,
         "contexts_needed": contexts_needed(
             arguments.difference, arguments.spread, power=arguments.power, comparisons=comparisons
         ),
