@@ -6,7 +6,6 @@ import random
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from mh_support.files import read_json, replacing, write_json
 from mh_support.generation import MAX_NEW_TOKENS, generate_replies, generation_config
 from mh_support.modeling import weights_fingerprint
 from mh_support.rating.power import contexts_needed, power_table, visible_difference
-from mh_support.rating.rating_set import ANSWERS, FORMAT, KEY_FILE, SET_FILE
+from mh_support.rating.rating_set import ANSWERS, FORMAT, KEY_FILE, SET_FILE, compared
 from mh_support.run_folder import RunFolder, now
 from mh_support.safety import assess
 from mh_support.scoring import load_row_model
@@ -165,12 +164,6 @@ def _plan(arms: Sequence[_Arm], arguments: MakeArguments) -> dict[str, Any]:
             arguments.difference, arguments.spread, power=arguments.power, comparisons=comparisons
         ),
     }
-
-
-def compared(arms: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the pairs of arms, given by name and kind, whose means are compared: each tuned model with every other."""
-    names = sorted(arms, key=lambda arm: arm[1] != "tuned")
-    return [(one, other) for (one, kind), (other, _) in combinations(names, 2) if kind == "tuned"]
 
 
 def _key(messages: Sequence[Message]) -> ContextKey:

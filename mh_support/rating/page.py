@@ -51,7 +51,7 @@ def build(store: AnswerStore) -> gr.Blocks:
             context = gr.HTML()
             replies = gr.HTML()
             with gr.Column() as rating:
-                gr.Markdown(VETO_RULE)
+                gr.Markdown(f"Move every slider, also where the middle is right. {VETO_RULE}")
                 sliders = [
                     gr.Slider(*SCALE, value=50, step=1, label=metric.label, info=metric.reading) for metric in CRITERIA
                 ]
@@ -63,7 +63,7 @@ def build(store: AnswerStore) -> gr.Blocks:
         problem = gr.Markdown()
         with gr.Row(visible=False) as buttons:
             back = gr.Button("Back")
-            save = gr.Button("Save and go on", variant="primary")
+            save = gr.Button("Save", variant="primary")
         shown = [rater_name, task_id, welcome, work, done, buttons, save, progress, context, replies, rating]
         shown += [*sliders, *touched, choice, problem]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,9 @@ def read_key(rating_set: RatingSet) -> dict[str, Any]:
     if key.get("set") != rating_set.id:
         raise ValueError(f"{path} is the key of another set; put back the one that was made with {SET_FILE}")
     return key
+
+
+def compared(arms: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the pairs of arms, given by name and kind, whose means are compared: each tuned model with every other."""
+    names = sorted(arms, key=lambda arm: arm[1] != "tuned")
+    return [(one, other) for (one, kind), (other, _) in combinations(names, 2) if kind == "tuned"]
