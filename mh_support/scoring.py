@@ -113,9 +113,7 @@ def _sample(rows: Sequence[Any], count: int | None, seed: int) -> list[Any]:
     return [rows[index] for index in sorted(random.Random(seed).sample(range(len(rows)), count))]
 
 
-def load_row_model(
-    run: RunFolder, record: dict[str, Any], row: str
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_row_model(run: RunFolder, record: dict[str, Any], row: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return a run's `base` or `tuned` model and its tokenizer.
 
     Raises:

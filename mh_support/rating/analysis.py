@@ -14,13 +14,11 @@ from mh_support.metrics import bootstrap_interval, wilson_interval
 from mh_support.rating.agreement import LOW, Scored, interval_alpha, intraclass_correlation, nominal_alpha
 from mh_support.rating.answers import AnswerStore
 from mh_support.rating.preferences import Choice, win_rates
-from mh_support.rating.questions import CRITERIA, PREFERENCES, QUALIFICATIONS, Answer, vetoes
+from mh_support.rating.questions import CRITERIA, PREFERENCES, QUALIFICATIONS, WIN_RATE, Answer, vetoes
 from mh_support.rating.rating_set import RatingSet, compared, read_key
 from mh_support.run_folder import now
-from mh_support.scores import Metric
 
 EVERYBODY = "all"
-WIN_RATE = Metric("win_rate", "Win rate", "chance to be preferred to another arm's reply; 0.5 is even", 2)
 
 
 @dataclass
@@ -173,7 +171,7 @@ def _group(
     choices, turned = _counted(chosen, vetoed, key["replies"])
     drawn = {"seed": arguments.seed, "n_resamples": arguments.n_resamples}
     return {
-        "raters": len({answer.rater for answer in [*rated, *chosen]}),
+        "raters": len({rating.rater for rating in rated} | {choice.rater for choice in chosen}),
         "ratings": len(rated),
         "means": {arm: _means([rating for rating in rated if rating.arm == arm], drawn) for arm in key["arms"]},
         "comparisons": _comparisons(rated, key["arms"], drawn),
@@ -204,9 +202,7 @@ def _mean(values: np.ndarray, questions: Sequence[int], drawn: Mapping[str, int]
     return {"value": round(float(values.mean()), 4), "ci95": interval}
 
 
-def _comparisons(
-    rated: Sequence[_Rated], arms: Mapping[str, Any], drawn: Mapping[str, int]
-) -> list[dict[str, Any]]:
+def _comparisons(rated: Sequence[_Rated], arms: Mapping[str, Any], drawn: Mapping[str, int]) -> list[dict[str, Any]]:
     """Return how each tuned model differs from every other arm, Holm's correction over the pairs of one criterion."""
     from statsmodels.stats.multitest import multipletests
 
@@ -257,9 +253,7 @@ def _vetoes(rated: Sequence[_Rated]) -> dict[str, Any]:
     return {"replies": len(replies), "vetoed": len(vetoed), "share": share, "ci95": ends}
 
 
-def _counted(
-    chosen: Sequence[_Chosen], vetoed: set[str], owners: Mapping[str, str]
-) -> tuple[list[Choice], int]:
+def _counted(chosen: Sequence[_Chosen], vetoed: set[str], owners: Mapping[str, str]) -> tuple[list[Choice], int]:
     """Return the choices as won and lost, and how many a veto turned.
 
     A reply that anybody vetoed loses to one that nobody did, whatever was preferred; two vetoed ones do not meet.

@@ -250,7 +250,8 @@ def _blinded(
     contexts: list[dict[str, Any]] = []
     replies: list[dict[str, Any]] = []
     pairs: list[dict[str, Any]] = []
-    owners, questions = {}, {}
+    owners: dict[str, str] = {}
+    questions: dict[str, int] = {}
     numbers: dict[str, int] = {}
     arms = generator.sample(list(written), len(written))
     for number, item in enumerate(items):

@@ -19,9 +19,9 @@ from mh_support.rating.sheets import SPEAKERS
 TITLE = "Rating replies"
 WELCOME = f"""# {TITLE}
 
-You will read what somebody wrote, and a reply to it. Say how good each reply is, then which of two is better. Some replies were
-written by people and some by programs; you are not told which. Some may be clumsy, cold or upsetting: stop whenever you like.
-Each answer is kept when you save it, and you can go on another day under the same name."""
+You will read what somebody wrote, and a reply to it. Say how good each reply is, then which of two is better. Some
+replies were written by people and some by programs; you are not told which. Some may be clumsy, cold or upsetting: stop
+whenever you like. Each answer is kept when you save it, and you can go on another day under the same name."""
 THANKS = "# Thank you\n\nYou have answered everything. You can close this page, or go back and change an answer."
 # The device's own fonts: nothing has to be fetched.
 THEME = gr.themes.Soft(primary_hue="teal", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 
 from mh_support.drawing import AMBER, BLUE, GREEN, GREY, INK, frame, new_figure, save, say
 from mh_support.rating.agreement import LOW
-from mh_support.rating.analysis import EVERYBODY, WIN_RATE
-from mh_support.rating.questions import CRITERIA
+from mh_support.rating.analysis import EVERYBODY
+from mh_support.rating.questions import CRITERIA, WIN_RATE
 
 WIDTH = 5.2
 COLOURS = {EVERYBODY: BLUE, "peer": GREY, "trained": AMBER, "licensed": GREEN}
@@ -56,10 +56,14 @@ def win_rates(result: Mapping[str, Any], path: Path) -> Path:
 
 
 def agreement(result: Mapping[str, Any], path: Path) -> Path:
-    """Draw Krippendorff's alpha of each criterion over all raters, beside the lowest value that carries a conclusion."""
+    """Draw Krippendorff's alpha of each criterion over all raters, beside the lowest that carries a conclusion."""
     alphas = {name: found["alpha"] for name, found in result["groups"][EVERYBODY]["agreement"].items()}
     figure = new_figure(
-        WIDTH, 1.9 + 0.4 * len(alphas), "How far raters agree", NOTES[0], f"Dashed: {LOW}, below which little can be said."
+        WIDTH,
+        1.9 + 0.4 * len(alphas),
+        "How far raters agree",
+        NOTES[0],
+        f"Dashed: {LOW}; below, little can be said.",
     )
     if not any(alphas.values()):
         return say(figure, "No reply was rated twice, so nothing is known.", path)

@@ -1,4 +1,4 @@
-"""A rating set as raters get it: contexts, replies and pairs under names that say nothing, and the key apart from it."""
+"""A rating set as raters get it: contexts, replies and pairs under names that say nothing; the key stands apart."""
 
 from __future__ import annotations
 

@@ -12,10 +12,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mh_support.files import write_json, write_text
 from mh_support.modeling import weights_fingerprint
 from mh_support.rating import pictures
-from mh_support.rating.analysis import WIN_RATE, run_results
-from mh_support.rating.questions import CRITERIA, QUALIFICATIONS, VETO_RULE
+from mh_support.rating.analysis import run_results
+from mh_support.rating.questions import CRITERIA, QUALIFICATIONS, VETO_RULE, WIN_RATE
 from mh_support.rating.rating_set import RatingSet, read_key
 from mh_support.run_folder import RunFolder
+from mh_support.scores import show_p
 
 REPORT_FILE = "report.html"
 PLOTS = "plots"
@@ -68,13 +69,6 @@ def write_run_results(rating_set: RatingSet, result: Mapping[str, Any]) -> tuple
             write_json(run.ratings_file, run_results(result, key, arm))
             written.append(run.ratings_file)
     return written, passed
-
-
-def show_p(value: float | None) -> str:
-    """Return a p value as people write it."""
-    if value is None:
-        return "-"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _embedded(path: Path) -> str:
