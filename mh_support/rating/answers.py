@@ -77,8 +77,9 @@ class AnswerStore:
         return answer
 
     def save_sheet(self, rater: Rater, answers: Mapping[str, Answer]) -> Path:
-        """Write all answers of a spreadsheet, whole or not at all, in the place of any earlier sheet of this rater."""
+        """Write all answers of a spreadsheet, whole or not at all, over those of this rater's earlier sheets."""
         path = self.folder / f"{rater.name}{SHEET}"
+        answers = {**self._read(path), **answers}
         self.folder.mkdir(exist_ok=True)
         with replacing(path) as draft, draft.open("w", encoding="utf-8") as lines:
             for line in [self._head(rater), *({"task": task, **answer} for task, answer in answers.items())]:

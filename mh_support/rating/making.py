@@ -44,10 +44,13 @@ class MakeArguments:
     )
     power: float = field(default=0.8, metadata={"help": "Chance of seeing the difference where it is there."})
     batch_size: int = field(default=16, metadata={"help": "Replies generated at once, where they are missing."})
+    max_new_tokens: int | None = field(
+        default=None, metadata={"help": "Tokens such a reply has at most; by default as when the run was scored."}
+    )
     seed: int | None = field(default=None, metadata={"help": "Seed of the set; by default drawn, and kept in the key."})
 
     def __post_init__(self) -> None:
-        for name in ("contexts", "raters", "batch_size"):
+        for name in ("contexts", "raters", "batch_size", "max_new_tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; give 1 or more")
@@ -212,7 +215,7 @@ def _replies(
         generator = random.Random(f"{seed} human")
         return [generator.choice(item.references) for item in items]
     assert arm.run is not None
-    known, max_new_tokens = _scored_replies(arm.run, arm.kind)
+    known, scored_with = _scored_replies(arm.run, arm.kind)
     missing = [item for item in items if _key(item.context) not in known]
     if missing:
         model, tokenizer = load_row_model(arm.run, records[arm.run.path], arm.kind)
@@ -220,7 +223,7 @@ def _replies(
             model,
             tokenizer,
             [item.context for item in missing],
-            generation_config(tokenizer, max_new_tokens=max_new_tokens),
+            generation_config(tokenizer, max_new_tokens=arguments.max_new_tokens or scored_with),
             batch_size=arguments.batch_size,
             seed=seed,
             # Not the arm's name: who starts this may sit beside a rater.
