@@ -1,4 +1,4 @@
-"""What the rating tests share: a run that was scored without training, sets made from it, and raters who are simulated."""
+"""What the rating tests share: a run scored without training, sets made from it, and raters who are simulated."""
 
 from __future__ import annotations
 
@@ -47,7 +47,13 @@ def write_run(path: Path, tokenizer: Any, base: Path, *, contexts: int = 30, see
         {
             "created": "2026-03-01T10:00:00+00:00",
             "finished": "2026-03-01T10:40:00+00:00",
-            "base_model": {"name_or_path": str(base), "is_local": True, "revision": None, "parameters": 1},
+            "base_model": {
+                "name_or_path": str(base),
+                "is_local": True,
+                "revision": None,
+                "architecture": "GPT2LMHeadModel",
+                "parameters": 1,
+            },
             "method": {"kind": "full", "trainable_parameters": 1},
             "arguments": {},
             "versions": {"python": "3.11.7"},

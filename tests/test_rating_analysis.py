@@ -1,5 +1,7 @@
 """What ratings say: small cases worked by hand, simulated raters whose mind is known, the report and the card."""
 
+# ruff: noqa: F811 - the fixtures that are imported are the arguments' names.
+
 from __future__ import annotations
 
 import json
@@ -25,7 +27,7 @@ from mh_support.rating.questions import CRITERIA
 from mh_support.rating.rating_set import RatingSet, read_key
 from mh_support.rating.report import write_report, write_run_results
 
-QUICK = AnalyseArguments(n_resamples=100)
+QUICK = AnalyseArguments(n_resamples=60)
 DRAWN = {"seed": 0, "n_resamples": 200}
 
 
@@ -33,7 +35,7 @@ DRAWN = {"seed": 0, "n_resamples": 200}
 
 
 def test_alpha_of_numbers_by_hand():
-    # Two raters, three replies: (1, 1), (2, 2), (3, 4). Observed disagreement: pairs of one reply, both ways, (0 + 0 + 2)
+    # Two raters, three replies: (1, 1), (2, 2), (3, 4). Observed disagreement: pairs of one reply, both ways, 0 + 0 + 2
     # over 6 values = 1/3. Expected: of 1 1 2 2 3 4 all pairs both ways, 2 (6 * 35 - 13 * 13) = 82, over 6 * 5 = 82/30.
     values = np.array([[1, 2, 3], [1, 2, 4]], dtype=float)
 
@@ -65,11 +67,11 @@ def test_the_interval_of_alpha_covers_as_often_as_it_says():
     # Three raters whose numbers are one half the reply's own and one half their noise: alpha is 0.5.
     generator = np.random.default_rng(1)
     covered = 0
-    for _ in range(100):
+    for _ in range(60):
         values = generator.normal(size=(1, 60)) + generator.normal(size=(3, 60))
         low, high = interval_alpha(values, range(60), seed=1, n_resamples=100)["ci95"]
         covered += low <= 0.5 <= high
-    assert 85 <= covered <= 100
+    assert 51 <= covered < 60
 
 
 @pytest.mark.parametrize("values", [[[5.0, 5.0], [5.0, 5.0]], [[1.0, 2.0]], [[1.0, np.nan], [np.nan, 2.0]]])
@@ -120,7 +122,7 @@ def test_nobody_who_chose_has_no_win_rate():
 
 
 def test_wilcoxon_and_holm_by_hand(store):
-    # On six contexts the tuned model gets 1 to 6 points more than the base on empathy, and the same on all else. All six
+    # On six contexts the tuned model gets 1 to 6 points more than the base on empathy, the same on all else. All six
     # signs agree: p = 2 / 2 ** 6. The other two comparisons are the same, so Holm's correction is threefold.
     key = read_key(store.rating_set)
     contexts = list(store.rating_set.contexts)[:6]
@@ -355,7 +357,8 @@ def test_the_report_needs_nothing_but_itself(rated_run):
     assert "3 raters\n(1 peer, 1 trained, 1 licensed)" in page
     assert "180 of 180 planned ratings and 72 choices" in page
     assert "<li>Fewer contexts than needed to see a difference of 10 points: 12 of " in page
-    assert "{{" not in page and "None" not in page and "nan" not in page
+    words = re.sub(r'src="data:[^"]+"', "", page)
+    assert not re.search(r"\{\{|None|\bnan\b|Undefined", words)
 
 
 def test_names_in_the_report_are_text(rated_run):

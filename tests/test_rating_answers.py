@@ -1,4 +1,6 @@
-"""Answers: on the disk before the next question, whole after a kill, and back from a spreadsheet whole or not at all."""
+"""Answers: on the disk before the next question, whole after a kill, back from a spreadsheet whole or not at all."""
+
+# ruff: noqa: F811 - the fixtures that are imported are the arguments' names.
 
 from __future__ import annotations
 

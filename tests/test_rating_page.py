@@ -1,4 +1,6 @@
-"""The rating page, driven as a browser drives it: nothing is lost, nothing unmoved counts, nothing tells the arms apart."""
+"""The rating page, driven as a browser drives it: nothing is lost, nothing unmoved counts, the key stays hidden."""
+
+# ruff: noqa: F811 - the fixtures that are imported are the arguments' names.
 
 from __future__ import annotations
 

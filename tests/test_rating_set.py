@@ -1,12 +1,14 @@
 """Rating sets: what is in them, that nothing in them tells the arms apart, and how many ratings a difference needs."""
 
+# ruff: noqa: F811 - the fixtures that are imported are the arguments' names.
+
 from __future__ import annotations
 
 import json
 import shutil
 import stat
 from collections import Counter
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -248,7 +250,7 @@ def test_a_rater_has_one_order_and_another_rater_another(made):
     assert [task.id for task in order] != [task.id for task in made.order("bea")]
     assert sorted(task.id for task in order) == sorted(made.tasks)
     contexts = [task.context_id for task in order]
-    assert sum(one != other for one, other in zip(contexts, contexts[1:], strict=False)) == 28
+    assert sum(one != other for one, other in pairwise(contexts)) == 28
     kinds = "".join(task.kind[0] for task in order)
     assert kinds == "rrrrpp" * 29
 

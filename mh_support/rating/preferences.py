@@ -12,6 +12,7 @@ from mh_support.metrics import bootstrap_interval
 
 # A hint of a tie between all, without which an arm that never lost would be infinitely strong.
 REGULARISATION = 0.01
+TOLERANCE = 1e-5  # Far below what the intervals tell apart, at half the time of the default.
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def strengths(wins: np.ndarray) -> np.ndarray:
     """Return the Bradley-Terry strength of each arm from `wins[i, j]`, how often i was preferred to j; mean 0."""
     import choix
 
-    return choix.ilsr_pairwise_dense(wins, alpha=REGULARISATION)
+    return choix.ilsr_pairwise_dense(wins, alpha=REGULARISATION, tol=TOLERANCE)
 
 
 def _rates(scale: np.ndarray) -> np.ndarray:
