@@ -17,7 +17,7 @@ from mh_support.baselines import (
     random_replies,
     scored_items,
 )
-from mh_support.data.preparation import data_fingerprint, load_prepared
+from mh_support.data.preparation import data_fingerprint, load_prepared, originals
 from mh_support.data.report import table
 from mh_support.data.splitting import shared_questions
 from mh_support.dialogue import EncodedReply, encode_reply
@@ -76,7 +76,7 @@ def score_run(run: RunFolder, arguments: ScoringArguments, *, progress: bool = T
         raise ValueError(f"the data in {run.data} is not what the run was trained on; restore it or train again")
     dialogues = load_prepared(run.data)
     leaks = shared_questions({name: [row["messages"] for row in rows] for name, rows in dialogues.items()})
-    training = scored_items(dialogues["train"])
+    training = scored_items(originals(dialogues["train"]))
     items = {"test": scored_items(_sample(dialogues["test"], arguments.limit, arguments.seed))}
     count = arguments.train_items if arguments.train_items is not None else len(items["test"])
     items["train"] = _sample(training, count, arguments.seed)

@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from mh_support.data.augmentation import METHODS, WORDNET, augment, count_outcomes, rewriter
 from mh_support.data.cleaning import clean_text
 from mh_support.data.privacy import scrub
 from mh_support.data.report import DataReport, count_edits
@@ -65,12 +66,31 @@ class DataArguments:
     )
     split_seed: int = field(default=42, metadata={"help": "Seed of the split by question."})
     max_samples: int | None = field(default=None, metadata={"help": "Read at most this many rows of each data set."})
+    augment: list[str] = field(
+        default_factory=list,
+        metadata={"help": f"Add changed copies of training dialogues: {', '.join(METHODS)}; none by default."},
+    )
+    wordnet: str = field(default=WORDNET, metadata={"help": "Folder of WordNet's files, for synonyms."})
+    paraphrase_model: str | None = field(
+        default=None, metadata={"help": "Sequence-to-sequence model that paraphrases English, for paraphrase."}
+    )
+    back_translation_models: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Two models, from English and back into English, for back_translation."},
+    )
 
     def __post_init__(self) -> None:
         if self.shipped_splits not in ("use", "drop_leaks", "ignore"):
             raise ValueError(f"shipped_splits is {self.shipped_splits!r}; it is one of use, drop_leaks, ignore")
         if self.max_samples is not None and self.max_samples < 1:
             raise ValueError(f"max_samples is {self.max_samples}; give at least 1, or leave it out for all")
+        for method in self.augment:
+            if method not in METHODS:
+                raise ValueError(f"augment has {method!r}; the ways are {', '.join(METHODS)}")
+        if "paraphrase" in self.augment and self.paraphrase_model is None:
+            raise ValueError("augmenting by paraphrase needs a model; name it with --paraphrase_model")
+        if "back_translation" in self.augment and len(self.back_translation_models) != 2:
+            raise ValueError("augmenting by back_translation needs two models; name them with --back_translation_models")
 
 
 @dataclass(frozen=True)
@@ -121,7 +141,7 @@ def load_prepared(folder: Path) -> dict[str, list[Dialogue]]:
             raise ValueError(
                 f"{path} is missing; prepare the data again with recipes/prepare.py or recipes/finetune.py"
             )
-        splits[name] = [{"messages": row["messages"]} for row in dialogues_of(Source(path.name, rows=_lines(path)))]
+        splits[name] = [_plain(row) for row in dialogues_of(Source(path.name, rows=_lines(path)))]
     return splits
 
 
@@ -135,6 +155,7 @@ def prepare(arguments: DataArguments, *, progress: bool = True) -> Prepared:
     dialogues: list[Dialogue] = []
     for name in arguments.dataset_name:
         dialogues += _read(name, arguments, report, progress)
+    dialogues = _without_stray_copies(dialogues, report)
     groups = group_by_question([dialogue["messages"] for dialogue in dialogues], progress=progress)
     keep = _without_repeats(dialogues, groups, report, near=arguments.near_duplicates)
     dialogues, groups = [dialogues[row] for row in keep], [groups[row] for row in keep]
@@ -143,14 +164,54 @@ def prepare(arguments: DataArguments, *, progress: bool = True) -> Prepared:
     assigned = _assign(dialogues, groups, arguments, report)
     splits: dict[str, list[Dialogue]] = {name: [] for name in SPLITS}
     for dialogue, group, split in zip(dialogues, groups, assigned, strict=True):
-        splits[split].append({"messages": dialogue["messages"], "question": group})
+        splits[split].append({**_plain(dialogue), "question": group})
     _check_leakage(splits, report, arguments)
     report.fates["kept"] = sum(map(len, splits.values()))
     report.splits = {
         name: {"dialogues": len(rows), "questions": len({row["question"] for row in rows})}
         for name, rows in splits.items()
     }
-    return Prepared({name: [{"messages": row["messages"]} for row in rows] for name, rows in splits.items()}, report)
+    for method in arguments.augment:
+        splits["train"] += _augmented(splits, method, arguments, report, progress)
+    return Prepared({name: [_plain(row) for row in rows] for name, rows in splits.items()}, report)
+
+
+def originals(dialogues: Iterable[Dialogue]) -> list[Dialogue]:
+    """Return the dialogues as they came, those left out that augmentation made from them."""
+    return [dialogue for dialogue in dialogues if "augmented" not in dialogue]
+
+
+def _plain(row: Dialogue) -> Dialogue:
+    """Return the messages of a row, and how augmentation made it where it did."""
+    mark = {"augmented": row["augmented"]} if "augmented" in row else {}
+    return {"messages": row["messages"], **mark}
+
+
+def _augmented(
+    splits: dict[str, list[Dialogue]], method: str, arguments: DataArguments, report: DataReport, progress: bool
+) -> list[Dialogue]:
+    """Return the rows that one way of augmentation adds to training, and count what became of each row.
+
+    A question cut short can be one that is held out; such a row is left out again.
+    """
+    rewrite = rewriter(
+        method,
+        wordnet=arguments.wordnet,
+        paraphrase_model=arguments.paraphrase_model,
+        back_translation_models=arguments.back_translation_models,
+    )
+    training = originals(splits["train"])
+    changes = augment([row["messages"] for row in training], method, rewrite, seed=arguments.split_seed)
+    bar = tqdm(changes, desc=f"augmenting by {method}", total=len(training), disable=None if progress else True, leave=False)
+    found, outcomes = [], []
+    for row, (messages, outcome) in zip(training, bar, strict=True):
+        outcomes.append(outcome)
+        if messages is not None:
+            found.append({"messages": messages, "augmented": method, "question": row["question"]})
+    leaking = {place for split, place, *_ in _shared({**splits, "train": found}) if split == "train"}
+    counts = count_outcomes(outcomes)
+    report.augmentation[method] = {**counts, "added": counts["added"] - len(leaking), "leaked": len(leaking)}
+    return [row for place, row in enumerate(found) if place not in leaking]
 
 
 def _lines(path: Path) -> Iterable[Any]:
@@ -172,7 +233,8 @@ def _read(name: str, arguments: DataArguments, report: DataReport, progress: boo
             messages, fate = _made_ready(row["messages"], arguments.lowercase, report)
             if fate is None:
                 split = None if arguments.shipped_splits == "ignore" else row["split"]
-                usable.append({"messages": messages, "split": split})
+                mark = {"augmented": row["augmented"]} if "augmented" in row else {}
+                usable.append({"messages": messages, "split": split, **mark})
             else:
                 report.fates[fate] += 1
     report.sources.append({**_provenance(name, source), "rows": report.rows_read - before})
@@ -232,6 +294,18 @@ def _made_ready(messages: Sequence[Message], lowercase: bool, report: DataReport
     return ready, None
 
 
+def _without_stray_copies(dialogues: list[Dialogue], report: DataReport) -> list[Dialogue]:
+    """Leave out augmented rows unless they come in the training split of a whole set of splits.
+
+    Where rows are split anew, a changed copy could be held out while what it was made from is trained on.
+    """
+    whole = {dialogue["split"] for dialogue in dialogues} == set(SPLITS)
+    kept = [row for row in dialogues if "augmented" not in row or (whole and row["split"] == "train")]
+    if len(kept) < len(dialogues):
+        report.fates["augmented"] = len(dialogues) - len(kept)
+    return kept
+
+
 def _without_repeats(
     dialogues: Sequence[Dialogue], groups: Sequence[int], report: DataReport, *, near: bool
 ) -> list[int]:
@@ -248,7 +322,7 @@ def _without_repeats(
         reply = shingles(normalise(" ".join(m["content"] for m in dialogue["messages"] if m["role"] == "assistant")))
         if (split, whole) in seen:
             report.fates["duplicate"] += 1
-        elif near and any(jaccard(reply, other) >= SAME_REPLY for other in replies[split, group]):
+        elif near and "augmented" not in dialogue and any(jaccard(reply, other) >= SAME_REPLY for other in replies[split, group]):
             report.fates["near_duplicate"] += 1
         else:
             seen.add((split, whole))

@@ -104,6 +104,8 @@ def dialogues_of(
 ) -> Iterator[dict[str, Any]]:
     """Yield `{"messages", "split"}` for every row of `source`; `split` is None where none is shipped.
 
+    A row that augmentation made has its way of making as `augmented` too.
+
     The messages are as they came: uncleaned, and possibly empty. EmpatheticDialogues' rows, one utterance each, become
     one dialogue a conversation.
 
@@ -162,12 +164,13 @@ def _mapped_pair(name: str, row: Row, context: str | None, response: str | None)
 
 def _with_split(row: Row, messages: list[Message], name: str) -> dict[str, Any]:
     split = _cell_text(row.get("split"))
+    mark = {"augmented": _cell_text(row["augmented"])} if row.get("augmented") else {}
     if not split:
-        return {"messages": messages, "split": None}
+        return {"messages": messages, "split": None, **mark}
     known = SPLIT_NAMES.get(split.lower())
     if known is None:
         raise ValueError(f"{name} has the split {_shortened(split)!r}; the splits are train, validation and test")
-    return {"messages": messages, "split": known}
+    return {"messages": messages, "split": known, **mark}
 
 
 def _pair_messages(row: Row, pair: tuple[str, str]) -> list[Message]:
