@@ -1,7 +1,7 @@
-"""More training dialogues from few: what the person said, said a little differently; replies stay as they were written.
+"""More training dialogues from few: what the person said, said a little differently; replies stay as they were.
 
-Off by default. Rows of the training split alone are augmented, each new row is marked with how it was made, and a dialogue
-in which anything hints at risk is never touched: a word changed there may change what it means.
+Off by default. Rows of the training split alone are augmented, each new row is marked with how it was made, and a
+dialogue in which anything hints at risk is never touched: a word changed there may change what it means.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ WORDNET = "/usr/share/wordnet"  # Where Debian's package wordnet-base puts it.
 # A word is changed only if this share of its uses has the one meaning, by WordNet's counts, and so has its synonym's.
 DOMINANT = 0.7
 CHANGED = 0.5  # Share of the words with a synonym that are changed.
-FEWEST_LETTERS = 3
-_WORD = re.compile(r"(?<![\w'’-])[A-Za-z]{%d,}(?![\w'’-])" % FEWEST_LETTERS)
+# Three letters or more that no apostrophe or hyphen makes part of a longer word.
+_WORD = re.compile(r"(?<![\w'\u2019-])[A-Za-z]{3,}(?![\w'\u2019-])")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _VOWELS = frozenset("aeiou")
 _LEXNAMES = 45
@@ -42,15 +42,21 @@ Rewrite = Callable[[Sequence[Message], random.Random], list[Message] | None]
 
 
 def augment(
-    dialogues: Sequence[Sequence[Message]], method: str, rewrite: Rewrite, *, seed: int
+    dialogues: Sequence[Sequence[Message]], at_risk: Sequence[bool], rewrite: Rewrite, *, seed: str
 ) -> Iterator[tuple[list[Message] | None, str]]:
     """Yield for each dialogue a changed one and `added`, or None and why there is none: `risk` or `unchanged`.
 
     What a change makes is looked at as well: a dialogue that hints at risk only afterwards is not added.
+
+    Args:
+        dialogues: the training dialogues.
+        at_risk: what `hints_at_risk` says of each; asked once for all ways of augmentation, since it takes longest.
+        rewrite: from `rewriter`.
+        seed: the same seed gives the same changes.
     """
-    generator = random.Random(f"{seed} {method}")
-    for messages in dialogues:
-        if hints_at_risk(messages):
+    generator = random.Random(seed)
+    for messages, risk in zip(dialogues, at_risk, strict=True):
+        if risk:
             yield None, "risk"
             continue
         changed = rewrite(messages, generator)
@@ -213,7 +219,7 @@ def _by_models(models: Sequence[Callable[[str, int], str]]) -> Rewrite:
     def rewrite(messages: Sequence[Message], generator: random.Random) -> list[Message] | None:
         def through(text: str) -> str:
             for model in models:
-                text = model(text, generator.getrandbits(32))
+                text = model(text, generator.getrandbits(32)) if text else ""
             return text
 
         said = _of_the_person(messages, through)
@@ -230,7 +236,9 @@ def _load_seq2seq(name: str) -> Callable[[str, int], str]:
     try:
         model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(name).eval(), AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{name} is no sequence-to-sequence model that can be loaded; give its folder or id") from error
+        raise ValueError(
+            f"{name} is no sequence-to-sequence model that can be loaded; give its folder or id"
+        ) from error
 
     def generate(text: str, seed: int) -> str:
         ids = tokenizer(text, return_tensors="pt", truncation=True)["input_ids"]
@@ -243,6 +251,6 @@ def _load_seq2seq(name: str) -> Callable[[str, int], str]:
 
 
 def count_outcomes(outcomes: Sequence[str]) -> dict[str, int]:
-    """Return how many dialogues were added, kept out for risk, and could not be changed."""
+    """Return how many dialogues were changed, kept out for risk, and could not be changed."""
     counts = Counter(outcomes)
-    return {outcome: counts[outcome] for outcome in ("added", "risk", "unchanged", "leaked")}
+    return {outcome: counts[outcome] for outcome in ("added", "risk", "unchanged")}

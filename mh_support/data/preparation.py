@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from mh_support.data.augmentation import METHODS, WORDNET, augment, count_outcomes, rewriter
+from mh_support.data.augmentation import METHODS, WORDNET, augment, count_outcomes, hints_at_risk, rewriter
 from mh_support.data.cleaning import clean_text
 from mh_support.data.privacy import scrub
 from mh_support.data.report import DataReport, count_edits
@@ -90,7 +90,9 @@ class DataArguments:
         if "paraphrase" in self.augment and self.paraphrase_model is None:
             raise ValueError("augmenting by paraphrase needs a model; name it with --paraphrase_model")
         if "back_translation" in self.augment and len(self.back_translation_models) != 2:
-            raise ValueError("augmenting by back_translation needs two models; name them with --back_translation_models")
+            raise ValueError(
+                "augmenting by back_translation needs two models; name them with --back_translation_models"
+            )
 
 
 @dataclass(frozen=True)
@@ -171,8 +173,8 @@ def prepare(arguments: DataArguments, *, progress: bool = True) -> Prepared:
         name: {"dialogues": len(rows), "questions": len({row["question"] for row in rows})}
         for name, rows in splits.items()
     }
-    for method in arguments.augment:
-        splits["train"] += _augmented(splits, method, arguments, report, progress)
+    if arguments.augment:
+        splits["train"] += _augmented(splits, arguments, report, progress)
     return Prepared({name: [_plain(row) for row in rows] for name, rows in splits.items()}, report)
 
 
@@ -188,30 +190,32 @@ def _plain(row: Dialogue) -> Dialogue:
 
 
 def _augmented(
-    splits: dict[str, list[Dialogue]], method: str, arguments: DataArguments, report: DataReport, progress: bool
+    splits: dict[str, list[Dialogue]], arguments: DataArguments, report: DataReport, progress: bool
 ) -> list[Dialogue]:
-    """Return the rows that one way of augmentation adds to training, and count what became of each row.
+    """Return the rows that augmentation adds to training, and count what became of each row in each way of it.
 
     A question cut short can be one that is held out; such a row is left out again.
     """
-    rewrite = rewriter(
-        method,
-        wordnet=arguments.wordnet,
-        paraphrase_model=arguments.paraphrase_model,
-        back_translation_models=arguments.back_translation_models,
-    )
     training = originals(splits["train"])
-    changes = augment([row["messages"] for row in training], method, rewrite, seed=arguments.split_seed)
-    bar = tqdm(changes, desc=f"augmenting by {method}", total=len(training), disable=None if progress else True, leave=False)
-    found, outcomes = [], []
-    for row, (messages, outcome) in zip(training, bar, strict=True):
-        outcomes.append(outcome)
-        if messages is not None:
-            found.append({"messages": messages, "augmented": method, "question": row["question"]})
-    leaking = {place for split, place, *_ in _shared({**splits, "train": found}) if split == "train"}
-    counts = count_outcomes(outcomes)
-    report.augmentation[method] = {**counts, "added": counts["added"] - len(leaking), "leaked": len(leaking)}
-    return [row for place, row in enumerate(found) if place not in leaking]
+    shown = {"disable": None if progress else True, "leave": False, "total": len(training)}
+    dialogues = [row["messages"] for row in training]
+    at_risk = [hints_at_risk(messages) for messages in tqdm(dialogues, desc="looking for risk", **shown)]
+    added: list[Dialogue] = []
+    for method in arguments.augment:
+        rewrite = rewriter(
+            method,
+            wordnet=arguments.wordnet,
+            paraphrase_model=arguments.paraphrase_model,
+            back_translation_models=arguments.back_translation_models,
+        )
+        changes = augment(dialogues, at_risk, rewrite, seed=f"{arguments.split_seed} {method}")
+        found = list(tqdm(changes, desc=f"augmenting by {method}", **shown))
+        rows = [{"messages": messages, "augmented": method} for messages, _ in found if messages is not None]
+        leaking = {place for split, place, *_ in _shared({**splits, "train": rows}) if split == "train"}
+        counts = count_outcomes([outcome for _, outcome in found])
+        report.augmentation[method] = {**counts, "added": len(rows) - len(leaking), "leaked": len(leaking)}
+        added += [row for place, row in enumerate(rows) if place not in leaking]
+    return added
 
 
 def _lines(path: Path) -> Iterable[Any]:
@@ -322,7 +326,11 @@ def _without_repeats(
         reply = shingles(normalise(" ".join(m["content"] for m in dialogue["messages"] if m["role"] == "assistant")))
         if (split, whole) in seen:
             report.fates["duplicate"] += 1
-        elif near and "augmented" not in dialogue and any(jaccard(reply, other) >= SAME_REPLY for other in replies[split, group]):
+        elif (
+            near
+            and "augmented" not in dialogue
+            and any(jaccard(reply, other) >= SAME_REPLY for other in replies[split, group])
+        ):
             report.fates["near_duplicate"] += 1
         else:
             seen.add((split, whole))
