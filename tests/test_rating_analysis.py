@@ -13,6 +13,7 @@ import krippendorff
 import numpy as np
 import pytest
 from rating_fixtures import KNOWN, base, made, rate, rating_set, reader, run, store, write_run  # noqa: F401
+from test_card import assert_tables_well_formed
 from training_fixtures import load_recipe, one_thread  # noqa: F401
 
 from mh_support.card import check_publishable, write_card
@@ -257,6 +258,8 @@ def test_two_vetoed_replies_do_not_meet(store):
     assert found["choices"] == {"given": 58, "turned_by_veto": 0, "both_vetoed": 58}
     assert found["win_rates"] is None
     assert {found["vetoes"][arm]["share"] for arm in KNOWN} == {1.0}
+    page = write_report(store.rating_set, analyse(store.rating_set, QUICK)).read_text()
+    assert "<h3>All raters: 1</h3>" in page and "Choices turned" not in page
 
 
 def test_professionals_stand_apart(store):
@@ -390,6 +393,7 @@ def test_the_card_says_who_rated_and_what_stands_against_it(rated_run):
     assert "| Replies vetoed | all (3) | 0 of 12 | 0 of 12 | 0 of 12 | 0 of 12 |\n" in section
     alpha = result["groups"]["all"]["agreement"]["empathy"]["alpha"]["value"]
     assert f"| Empathy | {alpha:.2f} [" in section
+    assert_tables_well_formed(section, at_least=3)
     assert "secret" not in card and not re.search(r"\b(None|nan|Undefined)\b", section)
 
 
