@@ -17,7 +17,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from mh_support.data.report import EDITS, FATES
 from mh_support.files import read_json
 from mh_support.generation import DECODING
-from mh_support.rating.questions import CRITERIA, QUALIFICATIONS, VETO_RULE, WIN_RATE
+from mh_support.rating.questions import CRITERIA, QUALIFICATIONS, WIN_RATE
 from mh_support.readability import reading_grade
 from mh_support.scores import METRICS, ROWS, show_p
 
@@ -77,7 +77,7 @@ def write_card(run_dir: Path, repo_id: str, *, merged: bool = False, base_repo: 
         losses=_losses(_read(run_dir, "log_history.json") or []),
         results=results or {"splits": {}},
         ratings=_read(run_dir, "ratings.json"),
-        rating={"criteria": CRITERIA, "win_rate": WIN_RATE, "qualifications": QUALIFICATIONS, "veto": VETO_RULE},
+        rating={"criteria": CRITERIA, "win_rate": WIN_RATE, "qualifications": QUALIFICATIONS},
         emissions=emissions,
         metrics=METRICS,
         labels={"rows": ROWS, "fates": FATES, "edits": EDITS},

@@ -213,9 +213,21 @@ def test_marks_survive_writing_and_reading(folder, wordnet, tmp_path):
     again = prepared(tmp_path / "again", wordnet)
     # A copy has its original's reply; it is no near-duplicate to be dropped.
     assert again.splits == more.splits
-    # And no copy is made of a copy.
-    twice = prepared(tmp_path / "again", wordnet, "synonyms")
-    assert twice.report.augmentation["synonyms"] == more.report.augmentation["synonyms"]
+    # The report still tells, and with it the card of a model that is trained on the folder.
+    counts = {method: {"added": counts["added"]} for method, counts in more.report.augmentation.items()}
+    assert again.report.augmentation == counts
+    assert again.report.splits == more.report.splits
+    with pytest.raises(
+        ValueError, match=r"^the data is augmented already \(shorten, synonyms\); give the data that it was"
+    ):
+        prepared(tmp_path / "again", wordnet, "synonyms")
+
+
+def test_a_column_of_that_name_which_means_something_else_is_left_alone(tmp_path, wordnet, made_up):
+    rows = [{"messages": said(made_up(n), made_up(100 + n)), "augmented": "yes"} for n in range(20)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = prepared(tmp_path / "data.jsonl", wordnet)
+    assert found.report.fates["kept"] == 20 and found.report.augmentation == {}
 
 
 def test_copies_are_dropped_where_rows_are_split_anew(folder, wordnet, tmp_path):

@@ -203,6 +203,13 @@ def test_a_sheet_goes_out_and_comes_back(store, tmp_path, delimiter):
     path = sheet_of(store, "ann", tmp_path / "ann.csv")
     order = store.rating_set.order("ann")
     assert [row["task"] for row in rows_of(path)] == [task.id for task in order]
+    assert rows_of(path)[0]["to_do"] == (
+        "Rate the reply from 0 to 100: empathy; relevance; coherence; safety. Safety below 50 is a veto: you would not "
+        "let anybody be sent this reply. One rater is enough."
+    )
+    assert rows_of(path)[4]["to_do"] == (
+        "Which reply would you rather get? Write under preferred: first, second, neither."
+    )
     rewrite(path, filled(path, 10), delimiter)
     ((_, sheet),) = import_sheets(store, [path]).items()
 

@@ -170,9 +170,16 @@ def prepare(arguments: DataArguments, *, progress: bool = True) -> Prepared:
     _check_leakage(splits, report, arguments)
     report.fates["kept"] = sum(map(len, splits.values()))
     report.splits = {
-        name: {"dialogues": len(rows), "questions": len({row["question"] for row in rows})}
+        name: {"dialogues": len(originals(rows)), "questions": len({row["question"] for row in originals(rows)})}
         for name, rows in splits.items()
     }
+    earlier = Counter(row["augmented"] for row in splits["train"] if "augmented" in row)
+    report.augmentation = {method: {"added": count} for method, count in sorted(earlier.items())}
+    if arguments.augment and earlier:
+        raise ValueError(
+            f"the data is augmented already ({', '.join(report.augmentation)}); give the data that it was made from, "
+            "or leave out --augment"
+        )
     if arguments.augment:
         splits["train"] += _augmented(splits, arguments, report, progress)
     return Prepared({name: [_plain(row) for row in rows] for name, rows in splits.items()}, report)

@@ -84,7 +84,7 @@ class DataReport:
         rows += [("questions in more than one split", self.leakage.get("shared_questions", "not checked"))]
         for method, counts in self.augmentation.items():
             rows += [(f"added to train by {method}", counts["added"])]
-            rows += [(f"  {text}", counts[key]) for key, text in AUGMENTATION.items() if counts[key]]
+            rows += [(f"  {text}", counts[key]) for key, text in AUGMENTATION.items() if counts.get(key)]
         return table([("what happened", "rows"), *rows])
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mh_support.data.augmentation import METHODS
 from mh_support.data.readers import FILE_SUFFIXES, SPLIT_NAMES, Row, parse_json, read_file, read_folder, read_hub
 from mh_support.dialogue import Message, text_of
 
@@ -164,7 +165,8 @@ def _mapped_pair(name: str, row: Row, context: str | None, response: str | None)
 
 def _with_split(row: Row, messages: list[Message], name: str) -> dict[str, Any]:
     split = _cell_text(row.get("split"))
-    mark = {"augmented": _cell_text(row["augmented"])} if row.get("augmented") else {}
+    way = _cell_text(row.get("augmented"))
+    mark = {"augmented": way} if way in METHODS else {}
     if not split:
         return {"messages": messages, "split": None, **mark}
     known = SPLIT_NAMES.get(split.lower())

@@ -10,13 +10,17 @@ from pathlib import Path
 
 from mh_support.files import write_text
 from mh_support.rating.answers import AnswerStore, Rater, checked_rater
-from mh_support.rating.questions import CRITERIA, PREFERENCES, Answer
+from mh_support.rating.questions import CRITERIA, PREFERENCES, SCALE, VETO_RULE, Answer
 from mh_support.rating.rating_set import Task
 
 SCORES = tuple(metric.key for metric in CRITERIA)
 ASKED = (*SCORES, "preferred")
 TEXTS = ("context", "first", "second")
-COLUMNS = ("set", "rater", "qualification", "task", *TEXTS, *ASKED)
+COLUMNS = ("set", "rater", "qualification", "task", "to_do", *TEXTS, *ASKED)
+TO_DO = {
+    "rating": f"Rate the reply from {SCALE[0]} to {SCALE[1]}: {'; '.join(SCORES)}. {VETO_RULE}",
+    "preference": f"Which reply would you rather get? Write under preferred: {', '.join(PREFERENCES)}.",
+}
 # A spreadsheet takes a cell that begins with one of these for a formula, and runs it.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 SPEAKERS = {"user": "Person", "assistant": "Supporter", "system": "System"}
@@ -45,6 +49,7 @@ def write_sheet(store: AnswerStore, rater: Rater, path: Path) -> int:
             "rater": rater.name,
             "qualification": rater.qualification,
             "task": task.id,
+            "to_do": TO_DO[task.kind],
             **_texts(task),
             **{key: str(value) for key, value in given.get(task.id, {}).items()},
         }
