@@ -130,7 +130,6 @@ def test_the_page_asks_nobody_else_for_anything(page):
     # What the page loads by itself; links that somebody would have to click are not loaded.
     loaded = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"([^\"]+)\"", text)
     assert loaded
-    print(loaded)
     assert [
         place for place in loaded if place.startswith(("http:", "https:", "//")) and not place.startswith(page)
     ] == []
