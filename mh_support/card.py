@@ -17,8 +17,9 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from mh_support.data.report import EDITS, FATES
 from mh_support.files import read_json
 from mh_support.generation import DECODING
+from mh_support.rating.questions import CRITERIA, QUALIFICATIONS, WIN_RATE
 from mh_support.readability import reading_grade
-from mh_support.scores import METRICS, ROWS
+from mh_support.scores import METRICS, ROWS, show_p
 
 PUBLISHED = ("perplexity", "rouge1", "rouge2", "rougeL", "bleu", "bleu2")  # What model-index tells the Hub.
 # Of some hundred and fifty arguments, those a reader needs to train the same model. None holds a path or an account.
@@ -39,8 +40,9 @@ HUB_DATASET = re.compile(r"https://huggingface\.co/datasets/([\w.-]+/[\w.-]+)")
 def write_card(run_dir: Path, repo_id: str, *, merged: bool = False, base_repo: str | None = None) -> str:
     """Return the model card of a run, front matter and text, for the repository `repo_id` on the Hub.
 
-    Everything in it comes from `run.json`, `data_report.json`, `results.json`, `emissions.json` and `log_history.json`
-    in `run_dir`; only the first is needed, and what the others would tell is left out or said to be not measured.
+    Everything in it comes from `run.json`, `data_report.json`, `results.json`, `ratings.json`, `emissions.json` and
+    `log_history.json` in `run_dir`; only the first is needed, and what the others would tell is left out or said to be
+    not measured.
     Paths on this machine never enter the card.
 
     Args:
@@ -74,6 +76,8 @@ def write_card(run_dir: Path, repo_id: str, *, merged: bool = False, base_repo: 
         report=_read(run_dir, "data_report.json") or {},
         losses=_losses(_read(run_dir, "log_history.json") or []),
         results=results or {"splits": {}},
+        ratings=_read(run_dir, "ratings.json"),
+        rating={"criteria": CRITERIA, "win_rate": WIN_RATE, "qualifications": QUALIFICATIONS},
         emissions=emissions,
         metrics=METRICS,
         labels={"rows": ROWS, "fates": FATES, "edits": EDITS},
@@ -168,6 +172,13 @@ def check_publishable(run_dir: Path, weights_sha256: str) -> None:
     if "base" not in rows or not rows & {"constant", "random", "nearest", "human"}:
         others = "needs base, and constant, random, nearest or human"
         raise ValueError(f"results.json has no baselines beside the fine-tuned model ({others}); {again}")
+    ratings = _read(run_dir, "ratings.json")
+    if ratings is not None and ratings.get("weights") != weights_sha256:
+        rated = ratings.get("weights", "unnamed ones")[:12]
+        raise ValueError(
+            f"ratings.json is stale: people rated {rated}, the weights are {weights_sha256[:12]}; move it away, or "
+            "have the replies of these weights rated with recipes/rate.py"
+        )
 
 
 def _read(run_dir: Path, name: str) -> Any:
@@ -324,6 +335,12 @@ def _render(template: str, repo_id: str, **values: Any) -> str:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    jinja.filters |= {"cell": _cell, "number": "{:,}".format, "duration": _duration, "millions": _millions}
+    jinja.filters |= {
+        "cell": _cell,
+        "number": "{:,}".format,
+        "duration": _duration,
+        "millions": _millions,
+        "p_value": show_p,
+    }
     text = jinja.get_template(template).render(repo_id=repo_id, name=repo_id.split("/")[-1], **values)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"

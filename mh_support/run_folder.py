@@ -34,6 +34,7 @@ class RunFolder:
         self.report_file = self.path / "data_report.json"
         self.results_file = self.path / "results.json"
         self.replies_file = self.path / "replies.jsonl"
+        self.ratings_file = self.path / "ratings.json"
         self.log_file = self.path / "log_history.json"
         self.emissions_file = self.path / "emissions.json"
 

@@ -46,3 +46,10 @@ ROWS = {
     "nearest": "Nearest reply",
     "human": "Reference",
 }
+
+
+def show_p(value: float | None) -> str:
+    """Return a p value as people write it."""
+    if value is None:
+        return "-"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

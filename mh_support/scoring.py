@@ -17,7 +17,7 @@ from mh_support.baselines import (
     random_replies,
     scored_items,
 )
-from mh_support.data.preparation import data_fingerprint, load_prepared
+from mh_support.data.preparation import data_fingerprint, load_prepared, originals
 from mh_support.data.report import table
 from mh_support.data.splitting import shared_questions
 from mh_support.dialogue import EncodedReply, encode_reply
@@ -57,7 +57,7 @@ class ScoringArguments:
 
 
 @dataclass(frozen=True)
-class _Scores:
+class Scores:
     """One row's additive statistics by metric module, for intervals and differences, and its finished scores."""
 
     statistics: dict[Any, np.ndarray]
@@ -76,17 +76,17 @@ def score_run(run: RunFolder, arguments: ScoringArguments, *, progress: bool = T
         raise ValueError(f"the data in {run.data} is not what the run was trained on; restore it or train again")
     dialogues = load_prepared(run.data)
     leaks = shared_questions({name: [row["messages"] for row in rows] for name, rows in dialogues.items()})
-    training = scored_items(dialogues["train"])
-    items = {"test": scored_items(_sample(dialogues["test"], arguments.limit, arguments.seed))}
+    training = scored_items(originals(dialogues["train"]))
+    items = {"test": scored_items(sample(dialogues["test"], arguments.limit, arguments.seed))}
     count = arguments.train_items if arguments.train_items is not None else len(items["test"])
-    items["train"] = _sample(training, count, arguments.seed)
+    items["train"] = sample(training, count, arguments.seed)
     scores = {split: _baseline_scores(items[split], training, arguments) for split in items}
     replies: dict[str, dict[str, list[str]]] = {split: {} for split in items}
     for row in ("base", "tuned"):
-        model, tokenizer = _load(run, record, row)
+        model, tokenizer = load_row_model(run, record, row)
         for split in items:
             label = f"{row} on {split}" if progress else None
-            scores[split][row], written = _model_scores(model, tokenizer, items[split], arguments, label)
+            scores[split][row], written = model_scores(model, tokenizer, items[split], arguments, label)
             replies[split][row] = written
         del model
     results = _results(run, items, scores, len({place[2:] for place in leaks}), arguments)
@@ -106,14 +106,19 @@ def results_table(results: dict[str, Any], split: str = "test") -> str:
     return table(lines)
 
 
-def _sample(rows: Sequence[Any], count: int | None, seed: int) -> list[Any]:
+def sample(rows: Sequence[Any], count: int | None, seed: int) -> list[Any]:
     """Return `count` of the rows by chance, in their order; all where there are no more."""
     if count is None or count >= len(rows):
         return list(rows)
     return [rows[index] for index in sorted(random.Random(seed).sample(range(len(rows)), count))]
 
 
-def _load(run: RunFolder, record: dict[str, Any], row: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_row_model(run: RunFolder, record: dict[str, Any], row: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Return a run's `base` or `tuned` model and its tokenizer.
+
+    Raises:
+        ValueError: the base model is no longer what the run started from.
+    """
     if row == "tuned":
         return load_model(str(run.model)), load_tokenizer(str(run.model))
     base = record["base_model"]
@@ -127,7 +132,7 @@ def _load(run: RunFolder, record: dict[str, Any], row: str) -> tuple[PreTrainedM
 
 def _baseline_scores(
     items: Sequence[ScoredItem], training: Sequence[ScoredItem], arguments: ScoringArguments
-) -> dict[str, _Scores]:
+) -> dict[str, Scores]:
     references = [item.references for item in items]
     groups = [item.group for item in items]
     rows = {
@@ -142,17 +147,17 @@ def _baseline_scores(
     if len(pairs) > 1:
         several = [item.group for item in items if len(item.references) > 1]
         against = _overlap([reply for reply, _ in pairs], [others for _, others in pairs], several, arguments)
-        human = _Scores({}, groups, {**against.values, **human.values})
+        human = Scores({}, groups, {**against.values, **human.values})
     return {**scores, "human": human}
 
 
-def _model_scores(
+def model_scores(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     items: Sequence[ScoredItem],
     arguments: ScoringArguments,
     label: str | None,
-) -> tuple[_Scores, list[str]]:
+) -> tuple[Scores, list[str]]:
     """Return a model's scores on the items, and what it replied."""
     config = generation_config(tokenizer, max_new_tokens=arguments.max_new_tokens)
     generated = generate_replies(
@@ -177,7 +182,7 @@ def _model_scores(
     statistics = np.zeros((len(items), each.shape[1]))
     np.add.at(statistics, owners, each)
     fit = _additive({perplexity: statistics}, groups, arguments)
-    whole = _Scores({**text.statistics, **fit.statistics}, groups, {**fit.values, **text.values})
+    whole = Scores({**text.statistics, **fit.statistics}, groups, {**fit.values, **text.values})
     return whole, [reply.text for reply in generated]
 
 
@@ -200,23 +205,23 @@ def _text_scores(
     groups: list[str],
     arguments: ScoringArguments,
     generated: Sequence[GeneratedReply] | None = None,
-) -> _Scores:
+) -> Scores:
     stopped = None if generated is None else [reply.stopped for reply in generated]
     overlap = _overlap(replies, references, groups, arguments)
     variety = _diversity(replies, stopped, groups, arguments)
-    return _Scores({**overlap.statistics, **variety.statistics}, groups, {**overlap.values, **variety.values})
+    return Scores({**overlap.statistics, **variety.statistics}, groups, {**overlap.values, **variety.values})
 
 
 def _overlap(
     replies: Sequence[str], references: Sequence[Sequence[str]], groups: list[str], arguments: ScoringArguments
-) -> _Scores:
+) -> Scores:
     statistics = {module: module.item_statistics(replies, references) for module in (rouge, bleu)}
     return _additive(statistics, groups, arguments)
 
 
 def _diversity(
     replies: Sequence[str], stopped: Sequence[bool] | None, groups: list[str], arguments: ScoringArguments
-) -> _Scores:
+) -> Scores:
     scores = _additive({diversity: diversity.item_statistics(replies, stopped)}, groups, arguments)
     for order in (1, 2):
         interval = jackknife_interval(diversity.item_ngrams(replies, order), groups=groups)
@@ -227,7 +232,7 @@ def _diversity(
     return scores
 
 
-def _additive(statistics: dict[Any, np.ndarray], groups: list[str], arguments: ScoringArguments) -> _Scores:
+def _additive(statistics: dict[Any, np.ndarray], groups: list[str], arguments: ScoringArguments) -> Scores:
     values: dict[str, dict[str, Any]] = {}
     for module, rows in statistics.items():
         intervals = bootstrap_interval(
@@ -235,7 +240,7 @@ def _additive(statistics: dict[Any, np.ndarray], groups: list[str], arguments: S
         )
         for name, value in module.from_statistics(rows.sum(axis=0)).items():
             values[name] = _scored(value, None if intervals is None else intervals[name])
-    return _Scores(statistics, groups, values)
+    return Scores(statistics, groups, values)
 
 
 def _scored(value: float, interval: tuple[float, float] | None) -> dict[str, Any]:
@@ -249,7 +254,7 @@ def _rounded(interval: tuple[float, float] | None) -> list[float] | None:
 def _results(
     run: RunFolder,
     items: dict[str, list[ScoredItem]],
-    scores: dict[str, dict[str, _Scores]],
+    scores: dict[str, dict[str, Scores]],
     leaks: int,
     arguments: ScoringArguments,
 ) -> dict[str, Any]:
@@ -286,7 +291,7 @@ def _in_order(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {metric.key: values[metric.key] for metric in METRICS if metric.key in values}
 
 
-def _gain(base: _Scores, tuned: _Scores, arguments: ScoringArguments) -> dict[str, dict[str, Any]]:
+def _gain(base: Scores, tuned: Scores, arguments: ScoringArguments) -> dict[str, dict[str, Any]]:
     """Return tuned minus base for each metric, with the interval of that difference."""
     gain: dict[str, dict[str, Any]] = {}
     for module, rows in tuned.statistics.items():

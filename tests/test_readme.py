@@ -85,6 +85,7 @@ def outputs(workplace: Path) -> dict[str, str]:
         ("score.py", "ROUGE-L"),
         ("publish.py", "# kind-gpt2"),
         ("chat.py", "not a human or a therapist"),
+        ("rate.py", "who rates must not see rating/key.json"),
     ],
 )
 def test_each_command_shows_what_it_is_for(outputs: dict[str, str], recipe: str, shown: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from mh_support.data.augmentation import METHODS, WORDNET, augment, count_outcomes, hints_at_risk, rewriter
 from mh_support.data.cleaning import clean_text
 from mh_support.data.privacy import scrub
 from mh_support.data.report import DataReport, count_edits
@@ -74,6 +75,18 @@ class DataArguments:
     )
     split_seed: int = field(default=42, metadata={"help": "Seed of the split by question."})
     max_samples: int | None = field(default=None, metadata={"help": "Read at most this many rows of each data set."})
+    augment: list[str] = field(
+        default_factory=list,
+        metadata={"help": f"Add changed copies of training dialogues: {', '.join(METHODS)}; none by default."},
+    )
+    wordnet: str = field(default=WORDNET, metadata={"help": "Folder of WordNet's files, for synonyms."})
+    paraphrase_model: str | None = field(
+        default=None, metadata={"help": "Sequence-to-sequence model that paraphrases English, for paraphrase."}
+    )
+    back_translation_models: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Two models, from English and back into English, for back_translation."},
+    )
 
     def __post_init__(self) -> None:
         if self.shipped_splits not in ("use", "drop_leaks", "ignore"):
@@ -82,6 +95,15 @@ class DataArguments:
             raise ValueError(f"risk_rows is {self.risk_rows!r}; it is drop or keep")
         if self.max_samples is not None and self.max_samples < 1:
             raise ValueError(f"max_samples is {self.max_samples}; give at least 1, or leave it out for all")
+        for method in self.augment:
+            if method not in METHODS:
+                raise ValueError(f"augment has {method!r}; the ways are {', '.join(METHODS)}")
+        if "paraphrase" in self.augment and self.paraphrase_model is None:
+            raise ValueError("augmenting by paraphrase needs a model; name it with --paraphrase_model")
+        if "back_translation" in self.augment and len(self.back_translation_models) != 2:
+            raise ValueError(
+                "augmenting by back_translation needs two models; name them with --back_translation_models"
+            )
 
 
 @dataclass(frozen=True)
@@ -132,7 +154,7 @@ def load_prepared(folder: Path) -> dict[str, list[Dialogue]]:
             raise ValueError(
                 f"{path} is missing; prepare the data again with recipes/prepare.py or recipes/finetune.py"
             )
-        splits[name] = [{"messages": row["messages"]} for row in dialogues_of(Source(path.name, rows=_lines(path)))]
+        splits[name] = [_plain(row) for row in dialogues_of(Source(path.name, rows=_lines(path)))]
     return splits
 
 
@@ -146,6 +168,7 @@ def prepare(arguments: DataArguments, *, progress: bool = True) -> Prepared:
     dialogues: list[Dialogue] = []
     for name in arguments.dataset_name:
         dialogues += _read(name, arguments, report, progress)
+    dialogues = _without_stray_copies(dialogues, report)
     groups = group_by_question([dialogue["messages"] for dialogue in dialogues], progress=progress)
     keep = _without_repeats(dialogues, groups, report, near=arguments.near_duplicates)
     dialogues, groups = [dialogues[row] for row in keep], [groups[row] for row in keep]
@@ -154,14 +177,63 @@ def prepare(arguments: DataArguments, *, progress: bool = True) -> Prepared:
     assigned = _assign(dialogues, groups, arguments, report)
     splits: dict[str, list[Dialogue]] = {name: [] for name in SPLITS}
     for dialogue, group, split in zip(dialogues, groups, assigned, strict=True):
-        splits[split].append({"messages": dialogue["messages"], "question": group})
+        splits[split].append({**_plain(dialogue), "question": group})
     _check_leakage(splits, report, arguments)
     report.fates["kept"] = sum(map(len, splits.values()))
     report.splits = {
-        name: {"dialogues": len(rows), "questions": len({row["question"] for row in rows})}
+        name: {"dialogues": len(originals(rows)), "questions": len({row["question"] for row in originals(rows)})}
         for name, rows in splits.items()
     }
-    return Prepared({name: [{"messages": row["messages"]} for row in rows] for name, rows in splits.items()}, report)
+    earlier = Counter(row["augmented"] for row in splits["train"] if "augmented" in row)
+    report.augmentation = {method: {"added": count} for method, count in sorted(earlier.items())}
+    if arguments.augment and earlier:
+        raise ValueError(
+            f"the data is augmented already ({', '.join(report.augmentation)}); give the data that it was made from, "
+            "or leave out --augment"
+        )
+    if arguments.augment:
+        splits["train"] += _augmented(splits, arguments, report, progress)
+    return Prepared({name: [_plain(row) for row in rows] for name, rows in splits.items()}, report)
+
+
+def originals(dialogues: Iterable[Dialogue]) -> list[Dialogue]:
+    """Return the dialogues as they came, those left out that augmentation made from them."""
+    return [dialogue for dialogue in dialogues if "augmented" not in dialogue]
+
+
+def _plain(row: Dialogue) -> Dialogue:
+    """Return the messages of a row, and how augmentation made it where it did."""
+    mark = {"augmented": row["augmented"]} if "augmented" in row else {}
+    return {"messages": row["messages"], **mark}
+
+
+def _augmented(
+    splits: dict[str, list[Dialogue]], arguments: DataArguments, report: DataReport, progress: bool
+) -> list[Dialogue]:
+    """Return the rows that augmentation adds to training, and count what became of each row in each way of it.
+
+    A question cut short can be one that is held out; such a row is left out again.
+    """
+    training = originals(splits["train"])
+    shown = {"disable": None if progress else True, "leave": False, "total": len(training)}
+    dialogues = [row["messages"] for row in training]
+    at_risk = [hints_at_risk(messages) for messages in tqdm(dialogues, desc="looking for risk", **shown)]
+    added: list[Dialogue] = []
+    for method in arguments.augment:
+        rewrite = rewriter(
+            method,
+            wordnet=arguments.wordnet,
+            paraphrase_model=arguments.paraphrase_model,
+            back_translation_models=arguments.back_translation_models,
+        )
+        changes = augment(dialogues, at_risk, rewrite, seed=f"{arguments.split_seed} {method}")
+        found = list(tqdm(changes, desc=f"augmenting by {method}", **shown))
+        rows = [{"messages": messages, "augmented": method} for messages, _ in found if messages is not None]
+        leaking = {place for split, place, *_ in _shared({**splits, "train": rows}) if split == "train"}
+        counts = count_outcomes([outcome for _, outcome in found])
+        report.augmentation[method] = {**counts, "added": len(rows) - len(leaking), "leaked": len(leaking)}
+        added += [row for place, row in enumerate(rows) if place not in leaking]
+    return added
 
 
 def _lines(path: Path) -> Iterable[Any]:
@@ -185,7 +257,8 @@ def _read(name: str, arguments: DataArguments, report: DataReport, progress: boo
                 fate = "risk"
             if fate is None:
                 split = None if arguments.shipped_splits == "ignore" else row["split"]
-                usable.append({"messages": messages, "split": split})
+                mark = {"augmented": row["augmented"]} if "augmented" in row else {}
+                usable.append({"messages": messages, "split": split, **mark})
             else:
                 report.fates[fate] += 1
     report.sources.append({**_provenance(name, source), "rows": report.rows_read - before})
@@ -253,6 +326,18 @@ def _has_risk(messages: Sequence[Message]) -> bool:
     )
 
 
+def _without_stray_copies(dialogues: list[Dialogue], report: DataReport) -> list[Dialogue]:
+    """Leave out augmented rows unless they come in the training split of a whole set of splits.
+
+    Where rows are split anew, a changed copy could be held out while what it was made from is trained on.
+    """
+    whole = {dialogue["split"] for dialogue in dialogues} == set(SPLITS)
+    kept = [row for row in dialogues if "augmented" not in row or (whole and row["split"] == "train")]
+    if len(kept) < len(dialogues):
+        report.fates["augmented"] = len(dialogues) - len(kept)
+    return kept
+
+
 def _without_repeats(
     dialogues: Sequence[Dialogue], groups: Sequence[int], report: DataReport, *, near: bool
 ) -> list[int]:
@@ -269,7 +354,11 @@ def _without_repeats(
         reply = shingles(normalise(" ".join(m["content"] for m in dialogue["messages"] if m["role"] == "assistant")))
         if (split, whole) in seen:
             report.fates["duplicate"] += 1
-        elif near and any(jaccard(reply, other) >= SAME_REPLY for other in replies[split, group]):
+        elif (
+            near
+            and "augmented" not in dialogue
+            and any(jaccard(reply, other) >= SAME_REPLY for other in replies[split, group])
+        ):
             report.fates["near_duplicate"] += 1
         else:
             seen.add((split, whole))

@@ -15,6 +15,7 @@ FATES = {
     "duplicate": "dropped: the same dialogue again",
     "near_duplicate": "dropped: the same question and nearly the same reply",
     "leaked": "dropped from training: its question is in a shipped validation or test split",
+    "augmented": "dropped: a changed copy of another row, and the rows are split anew",
 }
 EDITS = {
     "cleaned": "text cleaned (markup, spacing, characters)",
@@ -29,6 +30,12 @@ EDITS = {
     "hotline": "obsolete hotline replaced",
 }
 
+AUGMENTATION = {
+    "risk": "not touched: a hint of risk in them",
+    "unchanged": "not added: nothing to change in them",
+    "leaked": "not added: they would ask a held-out question",
+}
+
 
 @dataclass
 class DataReport:
@@ -41,6 +48,7 @@ class DataReport:
     splits: dict[str, dict[str, int]] = field(default_factory=dict)
     split_by: str = "question"
     leakage: dict[str, Any] = field(default_factory=dict)
+    augmentation: dict[str, dict[str, int]] = field(default_factory=dict)
     encoding: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -60,6 +68,7 @@ class DataReport:
             "splits": self.splits,
             "split_by": self.split_by,
             "leakage": self.leakage,
+            "augmentation": self.augmentation,
             "encoding": self.encoding,
         }
 
@@ -74,6 +83,9 @@ class DataReport:
             (f"  {name}", f"{count['dialogues']:,} ({count['questions']:,})") for name, count in self.splits.items()
         ]
         rows += [("questions in more than one split", self.leakage.get("shared_questions", "not checked"))]
+        for method, counts in self.augmentation.items():
+            rows += [(f"added to train by {method}", counts["added"])]
+            rows += [(f"  {text}", counts[key]) for key, text in AUGMENTATION.items() if counts.get(key)]
         return table([("what happened", "rows"), *rows])
 
 

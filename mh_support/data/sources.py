@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mh_support.data.augmentation import METHODS
 from mh_support.data.readers import FILE_SUFFIXES, SPLIT_NAMES, Row, parse_json, read_file, read_folder, read_hub
 from mh_support.dialogue import Message, text_of
 
@@ -104,6 +105,8 @@ def dialogues_of(
 ) -> Iterator[dict[str, Any]]:
     """Yield `{"messages", "split"}` for every row of `source`; `split` is None where none is shipped.
 
+    A row that augmentation made has its way of making as `augmented` too.
+
     The messages are as they came: uncleaned, and possibly empty. EmpatheticDialogues' rows, one utterance each, become
     one dialogue a conversation.
 
@@ -162,12 +165,14 @@ def _mapped_pair(name: str, row: Row, context: str | None, response: str | None)
 
 def _with_split(row: Row, messages: list[Message], name: str) -> dict[str, Any]:
     split = _cell_text(row.get("split"))
+    way = _cell_text(row.get("augmented"))
+    mark = {"augmented": way} if way in METHODS else {}
     if not split:
-        return {"messages": messages, "split": None}
+        return {"messages": messages, "split": None, **mark}
     known = SPLIT_NAMES.get(split.lower())
     if known is None:
         raise ValueError(f"{name} has the split {_shortened(split)!r}; the splits are train, validation and test")
-    return {"messages": messages, "split": known}
+    return {"messages": messages, "split": known, **mark}
 
 
 def _pair_messages(row: Row, pair: tuple[str, str]) -> list[Message]:
