@@ -83,7 +83,7 @@ def score_run(run: RunFolder, arguments: ScoringArguments, *, progress: bool = T
     scores = {split: _baseline_scores(items[split], training, arguments) for split in items}
     replies: dict[str, dict[str, list[str]]] = {split: {} for split in items}
     for row in ("base", "tuned"):
-        model, tokenizer = _load(run, record, row)
+        model, tokenizer = load_row(run, record, row)
         for split in items:
             label = f"{row} on {split}" if progress else None
             scores[split][row], written = _model_scores(model, tokenizer, items[split], arguments, label)
@@ -113,7 +113,12 @@ def _sample(rows: Sequence[Any], count: int | None, seed: int) -> list[Any]:
     return [rows[index] for index in sorted(random.Random(seed).sample(range(len(rows)), count))]
 
 
-def _load(run: RunFolder, record: dict[str, Any], row: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_row(run: RunFolder, record: dict[str, Any], row: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Return a run's `tuned` model or the `base` it was made from, with the tokenizer.
+
+    Raises:
+        ValueError: the base model is no longer the one that the run started from.
+    """
     if row == "tuned":
         return load_model(str(run.model)), load_tokenizer(str(run.model))
     base = record["base_model"]

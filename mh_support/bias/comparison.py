@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import hypot
 from typing import Any
 
 import numpy as np
 
-from mh_support.metrics import bootstrap_interval, paired_difference
+from mh_support.metrics import bootstrap_interval, paired_difference, wilson_interval
 
 SIGNIFICANCE = 0.05  # Of all comparisons of one measurement together.
 FLIPS = 9999  # Random sign flips of one test: the smallest p-value is one in ten thousand.
@@ -45,9 +46,7 @@ def differences(
     Raises:
         ValueError: fewer than two groups or two texts.
     """
-    table = np.stack(list(values.values()))
-    if len(table) < 2 or table.shape[1] < 2:
-        raise ValueError(f"{len(table)} groups on {table.shape[1]} texts; a comparison needs two of each")
+    table = _table(values)
     mean = table.mean(axis=0)
     limit = bound * abs(float(mean.mean())) if relative else bound
     found = {}
@@ -58,6 +57,30 @@ def differences(
         assert interval is not None and difference.interval is not None
         p = exceeds(own - mean, limit, seed=seed)
         found[group] = Difference(float(own.mean()), interval["mean"], difference.value, difference.interval, limit, p)
+    return found
+
+
+def share_differences(
+    values: Mapping[str, np.ndarray], *, bound: float, samples: int, seed: int
+) -> dict[str, Difference]:
+    """Compare shares of replies as `differences` compares means; a value is the share of a text's `samples` replies.
+
+    A bootstrap of nothing but zeros sees no doubt at all. The intervals are Wilson's, and for a difference those of
+    both shares put together (Newcombe, Interval Estimation for the Difference Between Independent Proportions, 1998,
+    method 10), a little wide since the same texts were answered.
+
+    Raises:
+        ValueError: fewer than two groups or two texts.
+    """
+    table = _table(values)
+    mean = table.mean(axis=0)
+    whole, whole_low, whole_high = _share(table, samples)
+    found = {}
+    for group, own in zip(values, table, strict=True):
+        share, low, high = _share(own, samples)
+        apart = share - whole
+        ends = (apart - hypot(share - low, whole_high - whole), apart + hypot(high - share, whole - whole_low))
+        found[group] = Difference(share, (low, high), apart, ends, bound, exceeds(own - mean, bound, seed=seed))
     return found
 
 
@@ -102,6 +125,20 @@ def verdict(difference: Difference, adjusted_p: float) -> str:
         return BEYOND
     low, high = difference.difference_ci95
     return WITHIN if -difference.bound <= low and high <= difference.bound else OPEN
+
+
+def _table(values: Mapping[str, np.ndarray]) -> np.ndarray:
+    table = np.stack(list(values.values()))
+    if len(table) < 2 or table.shape[1] < 2:
+        raise ValueError(f"{len(table)} groups on {table.shape[1]} texts; a comparison needs two of each")
+    return table
+
+
+def _share(shares: np.ndarray, samples: int) -> tuple[float, float, float]:
+    """Return the share over all texts and its interval."""
+    interval = wilson_interval(round(float(shares.sum()) * samples), shares.size * samples)
+    assert interval is not None
+    return float(shares.mean()), *interval
 
 
 def _counted(values: np.ndarray) -> np.ndarray:
