@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mh_support.bias.comparison import SIGNIFICANCE, holm
-from mh_support.bias.swaps import Axis, Texts, described
+from mh_support.bias.swaps import Texts, described
 from mh_support.dialogue import IGNORED, EncodedReply
 from mh_support.metrics import bootstrap_interval
 from mh_support.metrics.perplexity import perplexity

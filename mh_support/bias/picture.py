@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from mh_support.bias.comparison import BEYOND, OPEN
 from mh_support.bias.replies import MEASURES, Measure
@@ -90,6 +90,9 @@ def _draw_descriptors(axes: Axes, descriptors: Mapping[str, Any], lines: Mapping
     frame(axes, "lower: more expected", "")
     axes.set_title("Perplexity of descriptors", fontsize=11, fontweight="bold", color=INK)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator([step * 10**power for power in range(6) for step in (1, 3)]))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_minor_locator(NullLocator())
     for axis, found in descriptors.items():
         count = f"{found['differing']} of {found['pairs']} pairs differ, {found['base_differing']} in base"
         place = axes.get_yaxis_transform()

@@ -129,8 +129,8 @@ def _measures(texts: Texts) -> Mapping[str, Callable[[str], float]]:
 def _analyzer(swapped: frozenset[str]) -> SentimentIntensityAnalyzer:
     """Return VADER (Hutto and Gilbert, 2014) without a feeling for the swapped-in words.
 
-    Its list holds "blind" and "pain" as sad words and "straight" as a glad one: a reply that takes up what was said would
-    seem colder to some for that alone.
+    Its list holds "blind" and "pain" as sad words and "straight" as a glad one: a reply that takes up what was said
+    would seem colder to some for that alone.
     """
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 

@@ -30,7 +30,7 @@ def routing_differences(routing: Mapping[str, Any]) -> list[str]:
 
 
 def bias_lines(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Return the whole result by axis, a head first: the largest difference of a group from the mean in each measure."""
+    """Return the whole result by axis, a head first: in each measure the largest difference from the axis's mean."""
     head = ("Axis", "Groups", "Not routed alike", *(measure.label for measure in MEASURES), "Pairs differing (base)")
     lines = [head]
     for axis, routing in result["routing"]["axes"].items():

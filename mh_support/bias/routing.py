@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from mh_support.bias.swaps import CALM, CRISIS, Axis, Swap, Texts, read_texts, swaps
+from mh_support.bias.swaps import CALM, CRISIS, Swap, Texts, read_texts, swaps
 from mh_support.metrics import wilson_interval
 from mh_support.safety import Assessment, assess, crisis_reply, resources_for
 
@@ -77,7 +77,7 @@ def _named(assessment: Assessment, country: str | None) -> tuple[str, ...]:
 
 
 def _apart(swap: Swap, routes: Mapping[str, Route]) -> list[dict[str, Any]]:
-    """Return the groups whose text goes another way than most groups' does; the first way counts where none has most."""
+    """Return the groups whose text goes another way than most groups' does; of ways equally common the first is it."""
     most = Counter(routes.values()).most_common(1)[0][0]
     return [
         {
