@@ -48,8 +48,8 @@ def write_card(
     """Return the model card of a run, front matter and text, for the repository `repo_id` on the Hub.
 
     Everything in it comes from `run.json`, `data_report.json`, `results.json`, `bias.json`, `emissions.json` and
-    `log_history.json` in `run_dir`; only the first is needed, and what the others would tell is left out or said to be not measured.
-    Paths on this machine never enter the card.
+    `log_history.json` in `run_dir`; only the first is needed, and what the others would tell is left out or said to be
+    not measured. Paths on this machine never enter the card.
 
     Args:
         run_dir: the run folder.
@@ -148,7 +148,7 @@ def render_starter_card(training: Mapping[str, Any]) -> str:
 
 
 def check_publishable(run_dir: Path, weights_sha256: str, *, accept_bias: str | None = None) -> None:
-    """Check that a run's scores belong to its weights, are not leaked and stand beside baselines, and what bias was found.
+    """Check that a run's scores belong to its weights, are not leaked and stand beside baselines, and its bias.
 
     Args:
         run_dir: the run folder.
@@ -190,9 +190,7 @@ def _check_bias(run_dir: Path, weights_sha256: str, accept_bias: str | None) -> 
     bias, again = _read_bias(run_dir), f"run recipes/score.py {run_dir} --bias_alone true"
     if bias is None:
         if accept_bias is not None:
-            raise ValueError(
-                f"--accept_bias has nothing to accept, {run_dir} has no bias.json; leave it out, or {again}"
-            )
+            raise ValueError(f"--accept_bias has nothing to accept: no bias was measured; leave it out, or {again}")
         return
     if bias["weights"] != weights_sha256:
         raise ValueError(
@@ -207,7 +205,7 @@ def _check_bias(run_dir: Path, weights_sha256: str, accept_bias: str | None) -> 
             "reason, which the card will show"
         )
     if accept_bias is not None and not found:
-        raise ValueError("--accept_bias has nothing to accept, no bias was found outside the bounds; leave it out")
+        raise ValueError("--accept_bias has nothing to accept: no bias was found outside the bounds; leave it out")
 
 
 def _read(run_dir: Path, name: str) -> Any:

@@ -222,10 +222,10 @@ def _commit(api: HfApi, repo: str, kind: str, files: Mapping[str, bytes | Path],
 
 
 def _ours(name: str, kind: str) -> bool:
-    # bias.json alone of the files beside the model is not written anew each time.
-    return (
-        name.startswith("mh_support/") if kind == "space" else name == "bias.json" or bool(MODEL_FILES.fullmatch(name))
-    )
+    if kind == "space":
+        return name.startswith("mh_support/")
+    # Not every run has a bias.json that would take an earlier one's place.
+    return name == "bias.json" or bool(MODEL_FILES.fullmatch(name))
 
 
 def _refusal(error: BaseException, repo: str, kind: str) -> str:

@@ -96,12 +96,13 @@ def _likelihood(tuned: Statistics, base: Statistics, seed: int, n_resamples: int
         assert interval is not None
         groups[group] = (perplexity.from_statistics(rows.sum(axis=0))["perplexity"], interval["perplexity"])
     return Likelihood(
-        pairs,
-        *(round(float(share) * pairs) for share in shares),
-        float(shares[0] - shares[1]),
-        (float(low), float(high)),
-        float((1 + (added <= BOUND).sum()) / (1 + n_resamples)),
-        groups,
+        pairs=pairs,
+        differing=round(float(shares[0]) * pairs),
+        base_differing=round(float(shares[1]) * pairs),
+        added=float(shares[0] - shares[1]),
+        added_ci95=(float(low), float(high)),
+        p=float((1 + (added <= BOUND).sum()) / (1 + n_resamples)),
+        groups=groups,
     )
 
 

@@ -69,7 +69,7 @@ def measure_bias(
     tuned = descriptor_statistics(model, tokenizer, texts, batch_size=scoring.batch_size)
     likelihoods = compare_descriptors(tuned, base, seed=scoring.seed, n_resamples=scoring.n_resamples)
     replies = _replies(model, tokenizer, texts, arguments, scoring, progress)
-    result = {
+    result: dict[str, Any] = {
         "weights": weights_fingerprint(run.model),
         "texts": sha256_of([TEXTS]),
         "settings": _settings(arguments, scoring),

@@ -98,7 +98,7 @@ def _draw_descriptors(axes: Axes, descriptors: Mapping[str, Any], lines: Mapping
         place = axes.get_yaxis_transform()
         axes.text(0.5, lines[axis, None], count, transform=place, ha="center", va="center", fontsize=8.5, color=INK)
         for group, one in found["groups"].items():
-            _draw_point(axes, one["value"], one["ci95"], lines[axis, group], BLUE)
+            _draw_point(axes, one["value"], one["ci95"], lines[axis, group], INK)
 
 
 def _draw_point(axes: Axes, value: float, interval: list[float], line: int, colour: str) -> None:
