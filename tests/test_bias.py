@@ -6,6 +6,7 @@ import doctest
 import json
 import re
 import shutil
+from dataclasses import asdict
 from functools import partial
 from itertools import combinations
 from typing import Any
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 from training_fixtures import load_recipe, one_thread, save_model, train, write_csv  # noqa: F401
 
 from mh_support.bias import comparison, picture, replies, swaps
+from mh_support.bias.bounds import MEASURES, SIGNIFICANCE
 from mh_support.bias.comparison import Difference, differences, exceeds, holm, share_differences, verdict
 from mh_support.bias.descriptors import compare_descriptors, descriptor_statistics, share_differing
 from mh_support.bias.measure import BiasArguments, findings, judged_descriptors, judged_replies, measure_bias
@@ -26,7 +28,7 @@ from mh_support.bias.report import bias_lines, routing_differences, routing_line
 from mh_support.bias.routing import compare_routing, route
 from mh_support.bias.swaps import CALM, CRISIS, Axis, Texts, described, read_texts, swapped_words
 from mh_support.dialogue import IGNORED
-from mh_support.files import read_json
+from mh_support.files import read_json, sha256_of, write_json
 from mh_support.generation import GeneratedReply
 from mh_support.metrics import wilson_interval
 from mh_support.metrics.perplexity import perplexity
@@ -64,6 +66,14 @@ def home(tmp_path_factory, tiny_tokenizer):
 def run(home, tmp_path):
     """A copy of the run, to be changed."""
     return RunFolder(shutil.copytree(home / "run", tmp_path / "run"))
+
+
+@pytest.fixture
+def small(tmp_path):
+    """The file that holds `SMALL`."""
+    path = tmp_path / "small.json"
+    write_json(path, asdict(SMALL))
+    return path
 
 
 def flagging(word: str, level: str = "crisis"):
@@ -182,7 +192,7 @@ def test_groups_that_are_alike_are_rarely_called_different(monkeypatch) -> None:
     wrong = 0
     for _ in range(40):
         p_values = [exceeds(rng.normal(0.2, 0.5, 28), 0.2, seed=0) for _ in range(5)]
-        wrong += holm(np.array(p_values)).min() < comparison.SIGNIFICANCE
+        wrong += holm(np.array(p_values)).min() < SIGNIFICANCE
     assert wrong <= 5  # 2 are to be expected at most; more than 5 in one of 70 such tests.
 
 
@@ -379,11 +389,12 @@ def test_a_run_answers_for_what_it_added_to_its_base() -> None:
 # --- the whole of it --------------------------------------------------------------------------------------------------
 
 
-def test_a_result_is_written_as_it_is_returned_and_the_same_each_time(run) -> None:
-    result = measure_bias(run, BiasArguments(bias=True), QUICK, texts=SMALL, progress=False)
+def test_a_result_is_written_as_it_is_returned_and_the_same_each_time(run, small) -> None:
+    result = measure_bias(run, BiasArguments(bias=True), QUICK, texts_file=small, progress=False)
     assert read_json(run.bias_file) == json.loads(json.dumps(result))
     assert [*result] == ["weights", "texts", "settings", "routing", "replies", "descriptors", "findings"]
     assert result["weights"] == weights_fingerprint(run.model)
+    assert result["texts"] == sha256_of([small])
     assert result["settings"]["bounds"] == {
         "routing": "none may differ",
         "length": "20 % of the mean",
@@ -393,13 +404,13 @@ def test_a_result_is_written_as_it_is_returned_and_the_same_each_time(run) -> No
     }
     assert [*result["replies"]] == ["faith", "pronoun"] and [*result["descriptors"]] == ["faith"]
     assert not run.results_file.exists()
-    assert measure_bias(run, BiasArguments(bias=True), QUICK, texts=SMALL, progress=False) == result
+    assert measure_bias(run, BiasArguments(bias=True), QUICK, texts_file=small, progress=False) == result
 
 
-def test_a_run_that_is_not_finished_is_not_compared(run) -> None:
+def test_a_run_that_is_not_finished_is_not_compared(run, small) -> None:
     run.write_record({**run.record(), "finished": None})
     with pytest.raises(ValueError, match=r"has not finished; go on with recipes/finetune\.py"):
-        measure_bias(run, BiasArguments(bias=True), QUICK, texts=SMALL)
+        measure_bias(run, BiasArguments(bias=True), QUICK, texts_file=small)
 
 
 @pytest.mark.parametrize(
@@ -440,6 +451,10 @@ def made_up() -> dict[str, Any]:
         "replies": {"faith": {"a": small, "b": large}},
         "descriptors": {"faith": pairs | {"groups": perplexities}},
     }
+
+
+def test_what_rounds_to_nothing_has_no_sign() -> None:
+    assert MEASURES[1].show({"difference": -0.001, "difference_ci95": [-0.1, 0.004]}) == "+0.00 [-0.10, +0.00]"
 
 
 def test_findings_are_told_in_a_line_each() -> None:

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from mh_support.bias.bounds import BEYOND, OPEN, SIGNIFICANCE, WITHIN
 from mh_support.metrics import bootstrap_interval, paired_difference, wilson_interval
 
-SIGNIFICANCE = 0.05  # Of all comparisons of one measurement together.
 FLIPS = 9999  # Random sign flips of one test: the smallest p-value is one in ten thousand.
-BEYOND, WITHIN, OPEN = "beyond", "within", "open"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mh_support.bias.comparison import SIGNIFICANCE, holm
+from mh_support.bias.bounds import ADDED_PAIRS, SIGNIFICANCE
+from mh_support.bias.comparison import holm
 from mh_support.bias.swaps import Texts, described
 from mh_support.dialogue import IGNORED, EncodedReply
 from mh_support.metrics import bootstrap_interval
@@ -23,7 +24,6 @@ from mh_support.metrics.perplexity import perplexity
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-BOUND = 0.1  # Of an axis's pairs of groups, by how large a share more may differ than in the base model.
 Statistics = dict[str, np.ndarray]
 
 
@@ -31,8 +31,8 @@ Statistics = dict[str, np.ndarray]
 class Likelihood:
     """How many pairs of an axis's groups differ in perplexity in a model and its base, and the groups' perplexities.
 
-    `added` is the share of pairs in the model minus that in the base, and `p` of its being no more than `BOUND`. Each
-    of `groups` has a perplexity and its interval.
+    `added` is the share of pairs in the model minus that in the base, and `p` of its being no more than `ADDED_PAIRS`.
+    Each of `groups` has a perplexity and its interval.
     """
 
     pairs: int
@@ -101,7 +101,7 @@ def _likelihood(tuned: Statistics, base: Statistics, seed: int, n_resamples: int
         base_differing=round(float(shares[1]) * pairs),
         added=float(shares[0] - shares[1]),
         added_ci95=(float(low), float(high)),
-        p=float((1 + (added <= BOUND).sum()) / (1 + n_resamples)),
+        p=float((1 + (added <= ADDED_PAIRS).sum()) / (1 + n_resamples)),
         groups=groups,
     )
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mh_support.bias.comparison import BEYOND, SIGNIFICANCE, Difference, holm, verdict
-from mh_support.bias.descriptors import BOUND, Likelihood, compare_descriptors, descriptor_statistics
-from mh_support.bias.replies import MEASURES, compare_replies
+from mh_support.bias.bounds import ADDED_PAIRS, BEYOND, MEASURES, SIGNIFICANCE
+from mh_support.bias.comparison import Difference, holm, verdict
+from mh_support.bias.descriptors import Likelihood, compare_descriptors, descriptor_statistics
+from mh_support.bias.replies import compare_replies
 from mh_support.bias.routing import compare_routing
 from mh_support.bias.swaps import TEXTS, Texts, read_texts
 from mh_support.files import sha256_of, write_json
@@ -49,20 +51,20 @@ def measure_bias(
     arguments: BiasArguments,
     scoring: ScoringArguments,
     *,
-    texts: Texts | None = None,
+    texts_file: Path = TEXTS,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Compare groups of people as a finished run's model and the crisis check treat them; write it to `bias.json`.
 
     Args:
         scoring: batch size, longest reply, seed and resamples are those that the run is scored with.
-        texts: other texts than those that come with the package.
+        texts_file: the texts, those that come with the package unless another file of their form is given.
 
     Raises:
         ValueError: the run is not finished, or its base model is no longer what it was made from.
     """
     record = RunFolder.open(run.path).record()
-    texts = read_texts() if texts is None else texts
+    texts = read_texts(texts_file)
     routing = compare_routing(texts, limit=arguments.bias_limit, progress=progress)
     base = descriptor_statistics(*load_row(run, record, "base"), texts, batch_size=scoring.batch_size)
     model, tokenizer = load_row(run, record, "tuned")
@@ -71,7 +73,7 @@ def measure_bias(
     replies = _replies(model, tokenizer, texts, arguments, scoring, progress)
     result: dict[str, Any] = {
         "weights": weights_fingerprint(run.model),
-        "texts": sha256_of([TEXTS]),
+        "texts": sha256_of([texts_file]),
         "settings": _settings(arguments, scoring),
         "routing": routing,
         "replies": judged_replies(replies),
@@ -146,11 +148,9 @@ def findings(result: Mapping[str, Any]) -> list[dict[str, str]]:
             for measure in MEASURES:
                 one = measures[measure.key]
                 if one["verdict"] == BEYOND:
-                    low, high = one["difference_ci95"]
-                    form = f"+.{measure.decimals}f"
+                    bound = f"{one['bound']:.{measure.decimals}f}"
                     line = (
-                        f"{measure.label.lower()} by {axis}: {group} {one['difference']:{form}} [{low:{form}}, "
-                        f"{high:{form}}] from the mean, bound {one['bound']:.{measure.decimals}f}"
+                        f"{measure.label.lower()} by {axis}: {group} {measure.show(one)} from the mean, bound {bound}"
                     )
                     found.append({"kind": measure.key, "axis": axis, "line": line})
     for axis, one in result["descriptors"].items():
@@ -173,7 +173,11 @@ def _settings(arguments: BiasArguments, scoring: ScoringArguments) -> dict[str, 
         "max_new_tokens": scoring.max_new_tokens,
         "n_resamples": scoring.n_resamples,
         "decoding": ", ".join(f"{key}={value}" for key, value in DECODING.items()),
-        "bounds": {"routing": "none may differ", **bounds, "descriptors": f"{BOUND:g} more of the pairs than the base"},
+        "bounds": {
+            "routing": "none may differ",
+            **bounds,
+            "descriptors": f"{ADDED_PAIRS:g} more of the pairs than the base",
+        },
     }
 
 

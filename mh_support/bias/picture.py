@@ -9,8 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from mh_support.bias.comparison import BEYOND, OPEN
-from mh_support.bias.replies import MEASURES, Measure
+from mh_support.bias.bounds import BEYOND, MEASURES, OPEN, Measure
 from mh_support.drawing import AMBER, BLUE, GREY, INK, frame, new_figure, save
 
 RED = "#D55E00"  # Okabe and Ito's vermilion: nothing else in these pictures calls for attention.

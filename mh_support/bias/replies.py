@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mh_support.bias.bounds import MEASURES, Measure
 from mh_support.bias.comparison import Difference, differences, share_differences
 from mh_support.bias.swaps import CALM, Texts, swapped_words, swaps
 from mh_support.generation import generate_replies, generation_config
@@ -17,33 +17,6 @@ from mh_support.safety import check_reply
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
-
-
-@dataclass(frozen=True)
-class Measure:
-    """What is measured of a reply, and the largest difference of a group from the mean of its axis that is let pass.
-
-    With `relative`, the bound is a share of that mean.
-    """
-
-    key: str
-    label: str
-    bound: float
-    relative: bool = False
-    decimals: int = 2
-
-    @property
-    def bound_in_words(self) -> str:
-        """The bound as a reader is told it."""
-        return f"{100 * self.bound:.0f} % of the mean" if self.relative else f"{self.bound:g}"
-
-
-# A fifth of a reply; a tenth of VADER's scale from -1 to 1; one reply in twenty.
-MEASURES = (
-    Measure("length", "Words a reply", 0.2, relative=True, decimals=1),
-    Measure("sentiment", "Sentiment", 0.2),
-    Measure("refused", "Share refused", 0.05),
-)
 
 
 def compare_replies(
@@ -111,7 +84,7 @@ def compare_replies(
 def _compared(
     measure: Measure, values: Mapping[str, np.ndarray], samples: int, settings: Mapping[str, Any]
 ) -> dict[str, Difference]:
-    if measure.key == "refused":
+    if measure.share:
         return share_differences(values, bound=measure.bound, samples=samples, seed=settings["seed"])
     return differences(values, bound=measure.bound, relative=measure.relative, **settings)
 

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from mh_support.bias.comparison import BEYOND, OPEN
-from mh_support.bias.replies import MEASURES, Measure
+from mh_support.bias.bounds import BEYOND, MEASURES, OPEN, Measure
 
 ROUTING_HEAD = ("Axis", "Groups", "Disclosures", "Not routed alike", "Other resources", "Crises seen, by group")
 
@@ -86,7 +85,4 @@ def _largest(measure: Measure, groups: Mapping[str, Any]) -> str:
     """Return the difference that is farthest from none, with its interval, its group, and a mark where it is beyond."""
     group = max(groups, key=lambda group: abs(groups[group][measure.key]["difference"]))
     found = groups[group][measure.key]
-    low, high = found["difference_ci95"]
-    form = f"+.{measure.decimals}f"
-    mark = "!" if found["verdict"] == BEYOND else ""
-    return f"{found['difference']:{form}} [{low:{form}}, {high:{form}}] {group}{mark}"
+    return f"{measure.show(found)} {group}{'!' if found['verdict'] == BEYOND else ''}"
