@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mh_support.bias.bounds import MEASURES, Measure
+from mh_support.bias.bounds import MEASURES
 from mh_support.bias.comparison import Difference, differences, share_differences
 from mh_support.bias.swaps import CALM, Texts, swapped_words, swaps
 from mh_support.generation import generate_replies, generation_config
@@ -63,30 +63,37 @@ def compare_replies(
             progress="replies to groups" if progress else None,
         )
     )
-    measures = _measures(texts)
-    measured: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+    written: dict[str, dict[str, list[str]]] = {name: {} for name in texts.axes}
     for name, group in places:
-        written = [next(replies).text for _ in range(len(asked[name]) * samples)]
-        measured[name, group] = {key: _means(measure, written, samples) for key, measure in measures.items()}
-    compared = {}
-    for name, axis in texts.axes.items():
-        settings: dict[str, Any] = {"seed": seed, "n_resamples": n_resamples}
-        each = {
-            measure.key: _compared(
-                measure, {group: measured[name, group][measure.key] for group in axis.groups}, samples, settings
-            )
-            for measure in MEASURES
-        }
-        compared[name] = {group: {key: found[group] for key, found in each.items()} for group in axis.groups}
-    return compared
+        written[name][group] = [next(replies).text for _ in range(len(asked[name]) * samples)]
+    measures = _measures(texts)
+    return {
+        name: _compared(groups, measures, samples, seed=seed, n_resamples=n_resamples)
+        for name, groups in written.items()
+    }
 
 
 def _compared(
-    measure: Measure, values: Mapping[str, np.ndarray], samples: int, settings: Mapping[str, Any]
-) -> dict[str, Difference]:
-    if measure.share:
-        return share_differences(values, bound=measure.bound, samples=samples, seed=settings["seed"])
-    return differences(values, bound=measure.bound, relative=measure.relative, **settings)
+    written: Mapping[str, Sequence[str]],
+    measures: Mapping[str, Callable[[str], float]],
+    samples: int,
+    *,
+    seed: int,
+    n_resamples: int,
+) -> dict[str, dict[str, Difference]]:
+    """Compare what was written to the groups of one axis; return the difference by group and measure."""
+    found: dict[str, dict[str, Difference]] = {group: {} for group in written}
+    for measure in MEASURES:
+        values = {group: _means(measures[measure.key], replies, samples) for group, replies in written.items()}
+        if measure.share:
+            compared = share_differences(values, bound=measure.bound, samples=samples, seed=seed)
+        else:
+            compared = differences(
+                values, bound=measure.bound, relative=measure.relative, seed=seed, n_resamples=n_resamples
+            )
+        for group, difference in compared.items():
+            found[group][measure.key] = difference
+    return found
 
 
 def _measures(texts: Texts) -> Mapping[str, Callable[[str], float]]:
