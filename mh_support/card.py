@@ -14,6 +14,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.utils import validate_repo_id
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+from mh_support.bias.report import bias_lines, verdicts
 from mh_support.data.report import EDITS, FATES
 from mh_support.files import read_json
 from mh_support.generation import DECODING
@@ -37,19 +38,26 @@ HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 HUB_DATASET = re.compile(r"https://huggingface\.co/datasets/([\w.-]+/[\w.-]+)")
 
 
-def write_card(run_dir: Path, repo_id: str, *, merged: bool = False, base_repo: str | None = None) -> str:
+def write_card(
+    run_dir: Path,
+    repo_id: str,
+    *,
+    merged: bool = False,
+    base_repo: str | None = None,
+    accept_bias: str | None = None,
+) -> str:
     """Return the model card of a run, front matter and text, for the repository `repo_id` on the Hub.
 
-    Everything in it comes from `run.json`, `data_report.json`, `results.json`, `ratings.json`, `emissions.json` and
-    `log_history.json` in `run_dir`; only the first is needed, and what the others would tell is left out or said to be
-    not measured.
-    Paths on this machine never enter the card.
+    Everything in it comes from `run.json`, `data_report.json`, `results.json`, `ratings.json`, `bias.json`,
+    `emissions.json` and `log_history.json` in `run_dir`; only the first is needed, and what the others would tell is
+    left out or said to be not measured. Paths on this machine never enter the card.
 
     Args:
         run_dir: the run folder.
         repo_id: where the model will stand, such as `me/kind-gpt2`.
         merged: whether a LoRA adapter is published as a full model, merged into its base.
         base_repo: the Hub id of the base model, where the run started from a local copy of it.
+        accept_bias: why the model is published although bias was found.
 
     Raises:
         ValueError: `run.json` is missing or lacks a part, a score is not a finite number, or `repo_id` is not an id.
@@ -60,6 +68,7 @@ def write_card(run_dir: Path, repo_id: str, *, merged: bool = False, base_repo: 
     validate_repo_id(repo_id)
     run_dir = Path(run_dir)
     run, results, emissions = _read_run(run_dir), _read_results(run_dir), _read(run_dir, "emissions.json")
+    bias = _read_bias(run_dir)
     if base_repo is not None:
         run["base_model"] |= {"name": base_repo, "on_hub": True}
     adapter = run["method"]["kind"] == "lora" and not merged
@@ -79,6 +88,10 @@ def write_card(run_dir: Path, repo_id: str, *, merged: bool = False, base_repo: 
         ratings=_read(run_dir, "ratings.json"),
         rating={"criteria": CRITERIA, "win_rate": WIN_RATE, "qualifications": QUALIFICATIONS},
         emissions=emissions,
+        bias=bias,
+        bias_lines=[] if bias is None else bias_lines(bias),
+        bias_verdicts={} if bias is None else verdicts(bias),
+        accept_bias=accept_bias,
         metrics=METRICS,
         labels={"rows": ROWS, "fates": FATES, "edits": EDITS},
     )
@@ -137,12 +150,13 @@ def render_starter_card(training: Mapping[str, Any]) -> str:
     return _render("starter.md", "mh-support/starter", training=training)
 
 
-def check_publishable(run_dir: Path, weights_sha256: str) -> None:
-    """Check that a run's scores belong to its weights, are not leaked and stand beside baselines.
+def check_publishable(run_dir: Path, weights_sha256: str, *, accept_bias: str | None = None) -> None:
+    """Check that a run's scores belong to its weights, are not leaked and stand beside baselines, and its bias.
 
     Args:
         run_dir: the run folder.
         weights_sha256: the fingerprint of the weights that are about to be published.
+        accept_bias: why findings of bias are accepted; a run whose bias was not measured has none.
 
     Raises:
         ValueError: the first of these that does not hold, in one line that says what to do.
@@ -179,6 +193,29 @@ def check_publishable(run_dir: Path, weights_sha256: str) -> None:
             f"ratings.json is stale: people rated {rated}, the weights are {weights_sha256[:12]}; move it away, or "
             "have the replies of these weights rated with recipes/rate.py"
         )
+    _check_bias(run_dir, weights_sha256, accept_bias)
+
+
+def _check_bias(run_dir: Path, weights_sha256: str, accept_bias: str | None) -> None:
+    bias, again = _read_bias(run_dir), f"run recipes/score.py {run_dir} --bias_alone true"
+    if bias is None:
+        if accept_bias is not None:
+            raise ValueError(f"--accept_bias has nothing to accept: no bias was measured; leave it out, or {again}")
+        return
+    if bias["weights"] != weights_sha256:
+        raise ValueError(
+            f"bias.json is stale: it is of {bias['weights'][:12]}, the weights are {weights_sha256[:12]}; {again}, or "
+            "delete it and the card will say that bias was not measured"
+        )
+    found = [finding["line"] for finding in bias["findings"]]
+    if found and accept_bias is None:
+        more = f", and {len(found) - 1} more in bias.json" if len(found) > 1 else ""
+        raise ValueError(
+            f"bias was found outside the bounds: {found[0]}{more}; mend it, or publish with --accept_bias and the "
+            "reason, which the card will show"
+        )
+    if accept_bias is not None and not found:
+        raise ValueError("--accept_bias has nothing to accept: no bias was found outside the bounds; leave it out")
 
 
 def _read(run_dir: Path, name: str) -> Any:
@@ -232,6 +269,16 @@ def _read_results(run_dir: Path) -> dict[str, Any] | None:
                             f"run recipes/score.py {run_dir}"
                         )
     return results
+
+
+def _read_bias(run_dir: Path) -> dict[str, Any] | None:
+    bias = _read(run_dir, "bias.json")
+    missing = {"weights", "settings", "routing", "replies", "descriptors", "findings"} - set(bias or ())
+    if bias is not None and missing:
+        raise ValueError(
+            f"bias.json lacks {', '.join(sorted(missing))}; run recipes/score.py {run_dir} --bias_alone true"
+        )
+    return None if bias is None else dict(bias)
 
 
 def _losses(log_history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

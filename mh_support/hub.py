@@ -49,6 +49,10 @@ class PublishArguments:
     base_repo: str | None = field(
         default=None, metadata={"help": "Hub id of an adapter's base model, where it was trained on a local one."}
     )
+    accept_bias: str | None = field(
+        default=None,
+        metadata={"help": "Publish although bias was found outside the bounds, for this reason; the card shows it."},
+    )
     dry_run: bool = field(default=False, metadata={"help": "List the files and show the card; send nothing."})
 
     def __post_init__(self) -> None:
@@ -57,6 +61,8 @@ class PublishArguments:
                 "a Space needs to know the model that it serves; add" if self.space else "nothing to publish to; give"
             )
             raise ValueError(f"{needs} --repo, such as --repo me/kind-gpt2")
+        if self.accept_bias is not None and not self.accept_bias.strip():
+            raise ValueError("--accept_bias is empty; give the reason, which the card shows")
         for repo in (self.repo, self.space, self.base_repo):
             if repo is not None:
                 validate_repo_id(repo)
@@ -72,7 +78,7 @@ def model_files(run: RunFolder, arguments: PublishArguments) -> Iterator[dict[st
         ValueError: the run cannot be published (see `check_publishable`), or an adapter's base has no Hub id.
     """
     assert arguments.repo is not None
-    check_publishable(run.path, weights_fingerprint(run.model))
+    check_publishable(run.path, weights_fingerprint(run.model), accept_bias=arguments.accept_bias)
     record = run.record()
     adapter = record["method"]["kind"] == "lora"
     if arguments.base_repo is not None:
@@ -94,8 +100,16 @@ def model_files(run: RunFolder, arguments: PublishArguments) -> Iterator[dict[st
             if arguments.base_repo is not None:
                 config["revision"] = None  # That of the base which was trained on, not of this one.
             files["adapter_config.json"] = json.dumps(config, indent=2, sort_keys=True).encode()
-        card = write_card(run.path, arguments.repo, merged=arguments.merge, base_repo=base or arguments.base_repo)
+        card = write_card(
+            run.path,
+            arguments.repo,
+            merged=arguments.merge,
+            base_repo=base or arguments.base_repo,
+            accept_bias=arguments.accept_bias,
+        )
         files = {"README.md": card.encode(), **files, "results.json": run.results_file}
+        if run.bias_file.is_file():
+            files[run.bias_file.name] = run.bias_file
         _check_secrets(files)
         yield files
 
@@ -208,7 +222,10 @@ def _commit(api: HfApi, repo: str, kind: str, files: Mapping[str, bytes | Path],
 
 
 def _ours(name: str, kind: str) -> bool:
-    return name.startswith("mh_support/") if kind == "space" else bool(MODEL_FILES.fullmatch(name))
+    if kind == "space":
+        return name.startswith("mh_support/")
+    # Not every run has a bias.json that would take an earlier one's place.
+    return name == "bias.json" or bool(MODEL_FILES.fullmatch(name))
 
 
 def _refusal(error: BaseException, repo: str, kind: str) -> str:

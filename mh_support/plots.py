@@ -13,6 +13,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
+from mh_support.bias.picture import bias_plot
 from mh_support.drawing import AMBER, BLUE, GREEN, GREY, INK, frame, new_figure, note, save, say
 from mh_support.files import read_json
 from mh_support.scores import METRICS, ROWS, Metric
@@ -134,7 +135,8 @@ def save_plots(run_dir: Path, results: Mapping[str, Any] | None = None, split: s
     """Make every picture that the files of `run_dir` allow, into `run_dir/plots`, and return their paths.
 
     Args:
-        run_dir: a run folder; `log_history.json`, `replies.jsonl`, `data/train.jsonl` and `results.json` are read.
+        run_dir: a run folder; `log_history.json`, `replies.jsonl`, `data/train.jsonl`, `results.json` and
+            `bias.json` are read.
         results: scores already in memory, instead of `results.json`.
         split: which split's replies and scores to draw.
 
@@ -156,6 +158,8 @@ def save_plots(run_dir: Path, results: Mapping[str, Any] | None = None, split: s
         results = read_json(run_dir / "results.json")
     if results is not None:
         made.append(score_table(results, plots / f"scores_{split}.png", split))
+    if (run_dir / "bias.json").exists():
+        made.append(bias_plot(read_json(run_dir / "bias.json"), plots / "bias.png"))
     if not made:
         raise ValueError(f"{run_dir} holds nothing to draw; give a run folder that recipes/finetune.py has made")
     return made

@@ -33,6 +33,7 @@ class RunFolder:
         self.record_file = self.path / "run.json"
         self.report_file = self.path / "data_report.json"
         self.results_file = self.path / "results.json"
+        self.bias_file = self.path / "bias.json"
         self.replies_file = self.path / "replies.jsonl"
         self.ratings_file = self.path / "ratings.json"
         self.log_file = self.path / "log_history.json"

@@ -4,6 +4,7 @@ python recipes/measure_safety.py
 python recipes/measure_safety.py --rules_alone true
 python recipes/measure_safety.py --variants true
 python recipes/measure_safety.py --examples development --list true --plot curves.png
+python recipes/measure_safety.py --groups true
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from mh_support.bias.report import routing_differences, routing_lines
+from mh_support.bias.routing import Check, compare_routing
 from mh_support.cli import ArgumentParser, run
 from mh_support.data.report import table
 from mh_support.files import write_json
@@ -33,14 +37,24 @@ class MeasureArguments:
     time: bool = field(default=False, metadata={"help": "Measure the time a message takes, too."})
     list: bool = field(default=False, metadata={"help": "List every miss and every false alarm."})
     plot: str | None = field(default=None, metadata={"help": "PNG to draw the classifier's curves to."})
+    groups: bool = field(
+        default=False,
+        metadata={"help": "Instead of examples, route the same disclosures for groups of people, and compare."},
+    )
     output: str | None = field(default=None, metadata={"help": "File to write the figures to, as JSON."})
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print the table."""
     (arguments,) = ArgumentParser(MeasureArguments, description=__doc__).parse(argv)
-    examples = read_examples(arguments.examples)
     check = partial(assess, classifiers=()) if arguments.rules_alone else assess
+    result = _compare_groups(check) if arguments.groups else _measure(arguments, check)
+    if arguments.output is not None:
+        write_json(arguments.output, result)
+
+
+def _measure(arguments: MeasureArguments, check: Check) -> dict[str, Any]:
+    examples = read_examples(arguments.examples)
     result = measure(examples, check)
     print(table(lines(result)))
     if arguments.time:
@@ -56,8 +70,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"\n{what.replace('_', ' ')}:")
             for number in result[what]:
                 print(f"  {number} {examples[number - 1].kind}: {' || '.join(examples[number - 1].turns)}")
-    if arguments.output is not None:
-        write_json(arguments.output, result)
+    return result
+
+
+def _compare_groups(check: Check) -> dict[str, Any]:
+    result = compare_routing(check=check, progress=True)
+    print(table(routing_lines(result)))
+    for line in routing_differences(result):
+        print(line)
+    return result
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 python recipes/publish.py runs/latest --repo me/kind-gpt2 --dry_run true
 python recipes/publish.py runs/latest --repo me/kind-gpt2
 python recipes/publish.py runs/latest --repo me/kind-gpt2 --space me/kind-chat
+python recipes/publish.py runs/latest --repo me/kind-gpt2 --accept_bias "a course project, shown to nobody in distress"
 """
 
 from __future__ import annotations

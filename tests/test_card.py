@@ -128,6 +128,49 @@ RESULTS: dict[str, Any] = {
     "gain": {"test": {"rougeL": {"value": 0.055, "ci95": [0.041, 0.069]}}},
     "memorisation": {"perplexity": {"train": 12.5, "test": 17.0, "gap": -4.5}},
 }
+ALIKE = {"value": 30.0, "ci95": [28.0, 32.0], "difference": 0.5, "difference_ci95": [-1.0, 2.0], "bound": 6.0, "p": 1.0}
+SHARES = {"crises_seen": {"count": 20, "of": 28, "ci95": [0.53, 0.85]}, "calm_interrupted": {"count": 0, "of": 28}}
+BIAS: dict[str, Any] = {
+    "weights": WEIGHTS,
+    "settings": {
+        "samples": 2,
+        "limit": None,
+        "bounds": {
+            "routing": "none may differ",
+            "length": "20 % of the mean",
+            "sentiment": "0.2",
+            "refused": "0.05",
+            "descriptors": "0.1 more of the pairs than the base",
+        },
+    },
+    "routing": {
+        "axes": {
+            "faith": {
+                "disclosures": 56,
+                "differing": 1,
+                "resources_differing": 0,
+                "groups": {"Hindu": SHARES | {"differing": 0}, "Sikh": SHARES | {"differing": 1}},
+            }
+        },
+        "countries": ["GB", None],
+    },
+    "replies": {
+        "faith": {
+            "Hindu": {key: ALIKE | {"verdict": "within"} for key in ("length", "sentiment", "refused")},
+            "Sikh": {
+                "length": ALIKE | {"difference": -9.04, "difference_ci95": [-11.0, -7.0], "verdict": "beyond"},
+                "sentiment": ALIKE | {"difference": 0.1, "verdict": "open"},
+                "refused": ALIKE | {"difference": 0.1, "verdict": "open"},
+            },
+        }
+    },
+    "descriptors": {"faith": {"pairs": 1, "differing": 1, "base_differing": 0}},
+    "findings": [
+        {"kind": "routing", "axis": "faith", "line": "crisis routing by faith: 1 of 56 are not routed alike"},
+        {"kind": "length", "axis": "faith", "line": "words a reply by faith: Sikh -9.0"},
+    ],
+}
+FAIR = BIAS | {"findings": []}
 EMISSIONS = {"kg_co2eq": 0.01234567, "duration_s": 2400.0, "country_iso_code": "USA", "sessions": 2}
 LOG: list[dict[str, Any]] = [
     {"step": 490, "epoch": 1.9, "loss": 3.1},
@@ -139,7 +182,8 @@ LOG: list[dict[str, Any]] = [
 
 
 def make_run(folder: Path, **changes: Any) -> Path:
-    """Write a run folder; `run`, `report`, `results`, `emissions`, `log` may be replaced, or left out with None."""
+    """Write a run folder; `run`, `report`, `results`, `emissions`, `log` may be replaced, or left out with None, and
+    `bias` added."""
     contents = {"run": RUN, "report": REPORT, "results": RESULTS, "emissions": EMISSIONS, "log": LOG} | changes
     names = {"report": "data_report", "log": "log_history"}
     folder.mkdir(parents=True, exist_ok=True)
@@ -198,6 +242,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "empty files": {"report": {}, "log": [], "results": {"weights": WEIGHTS, "data": DATA, "splits": {}}},
     "unfinished": {"run": RUN | {"finished": None, "training": None, "device": None, "dtype": None}},
     "limited": {"results": changed(RESULTS, "settings.limit", 50)},
+    "bias found": {"bias": BIAS},
+    "a quick look for bias": {"bias": changed(FAIR, "settings.limit", 3)},
     "no intervals": {"results": changed(RESULTS, "splits.test.rows.tuned", {"rougeL": {"value": 0.1, "ci95": None}})},
 }
 
@@ -710,6 +756,96 @@ NO_BASELINES = (
 def test_what_stops_a_run_from_being_published(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message) as raised:
         check_publishable(make_run(tmp_path, **changes), WEIGHTS)
+
+    assert "\n" not in str(raised.value)
+
+
+def test_a_card_says_that_bias_was_not_measured(text: str) -> None:
+    part = " ".join(text.split("### Groups of people compared\n\n")[1].split("###")[0].split())
+    assert part == (
+        "Whether people are met alike whatever their name, pronouns, age, faith, origin, orientation, gender or "
+        "disability was not measured for this model."
+    )
+
+
+def test_a_card_shows_the_groups_the_findings_and_why_they_were_accepted(tmp_path: Path) -> None:
+    text = write_card(make_run(tmp_path, bias=BIAS), "me/kind-gpt2", accept_bias="A course,\nnobody | uses it.")
+    part = text.split("### Groups of people compared\n\n")[1].split("\n### ")[0]
+    assert (
+        "| Axis | Groups | Not routed alike | Words a reply | Sentiment | Share refused | Pairs differing (base) |\n"
+        "| --- | --- | --- | --- | --- | --- | --- |\n"
+        "| faith | 2 | 1 of 56 | -9.0 [-11.0, -7.0] Sikh! | +0.50 [-1.00, +2.00] Hindu | +0.50 [-1.00, +2.00] Hindu "
+        "| 1 of 1 (0) |\n"
+    ) in part
+    assert (
+        "**Outside the bounds:**\n\n- crisis routing by faith: 1 of 56 are not routed alike\n"
+        "- words a reply by faith: Sikh -9.0\n\n"
+        "It was published all the same, for this reason given by whoever published it: A course, nobody \\| uses it.\n"
+    ) in part
+    flat = " ".join(part.split())
+    assert "(up to 56, half of them calm, half in a crisis)" in flat and "the model wrote 2 replies each" in flat
+    assert "bound 20 % of the mean" in flat and "Bound: none may differ." in flat
+    assert (
+        "Of 2 groups, some had too few replies to tell that they are within the bound: 0 in length, 1 in sentiment, "
+        "1 in the share refused."
+    ) in flat
+    assert "quick look" not in part and "was not measured" not in part
+    assert "All were written by one hand." in part
+
+
+def test_a_card_without_findings_claims_no_fairness(tmp_path: Path) -> None:
+    text = write_card(make_run(tmp_path, bias=changed(FAIR, "settings.limit", 3)), "me/kind-gpt2")
+    assert "**This was a quick look, at no more than 3 disclosures of each kind.**" in text
+    assert "Nothing was outside the bounds. That is no proof of fairness." in text
+    assert "Outside the bounds:" not in text and "published all the same" not in text
+
+
+def test_bias_within_the_bounds_or_accepted_does_not_stop_publishing(tmp_path: Path) -> None:
+    check_publishable(make_run(tmp_path, bias=FAIR), WEIGHTS)
+    check_publishable(make_run(tmp_path, bias=BIAS), WEIGHTS, accept_bias="a course")
+
+
+@pytest.mark.parametrize(
+    ("bias", "reason", "message"),
+    [
+        (
+            BIAS,
+            None,
+            r"^bias was found outside the bounds: crisis routing by faith: 1 of 56 are not routed alike, and 1 more in "
+            r"bias\.json; mend it, or publish with --accept_bias and the reason, which the card will show$",
+        ),
+        (
+            BIAS | {"findings": BIAS["findings"][1:]},
+            None,
+            r"^bias was found outside the bounds: words a reply .+ -9\.0; mend",
+        ),
+        (
+            FAIR | {"weights": "0ld" + "0" * 61},
+            None,
+            r"^bias\.json is stale: it is of 0ld000000000, the weights are 5eed5eed5eed; run recipes/score\.py .+ "
+            r"--bias_alone true, or delete it and the card will say that bias was not measured$",
+        ),
+        (BIAS | {"weights": "0" * 64}, "a course", r"^bias\.json is stale"),
+        (
+            FAIR,
+            "a course",
+            r"^--accept_bias has nothing to accept: no bias was found outside the bounds; leave it out$",
+        ),
+        (
+            None,
+            "a course",
+            r"^--accept_bias has nothing to accept: no bias was measured; leave it out, or run recipes/",
+        ),
+        (
+            {"weights": WEIGHTS},
+            None,
+            r"^bias\.json lacks descriptors, findings, replies, routing, settings; run recipes/",
+        ),
+    ],
+)
+def test_bias_that_stops_a_run_from_being_published(bias: Any, reason: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message) as raised:
+        check_publishable(make_run(tmp_path, bias=bias), WEIGHTS, accept_bias=reason)
 
     assert "\n" not in str(raised.value)
 

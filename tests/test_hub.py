@@ -27,6 +27,7 @@ from training_fixtures import one_thread, save_model, train, write_csv  # noqa: 
 
 import mh_support.cli
 import mh_support.hub
+from mh_support.bias.measure import BiasArguments, measure_bias
 from mh_support.dialogue import encode_dialogue
 from mh_support.files import read_json, write_json
 from mh_support.hub import PublishArguments, space_files
@@ -346,6 +347,23 @@ def test_a_dry_run_lists_the_files_and_shows_the_card_and_sends_nothing(publish,
     assert files(hub)["README.md"].decode() in dry.out
 
 
+def test_a_bias_result_goes_along_with_the_reason_it_was_accepted_for_and_goes_with_it(publish, hub, trained, copy):
+    run = copy(trained.full)
+    quick = ScoringArguments(max_new_tokens=4, n_resamples=20, batch_size=64)
+    measure_bias(run, BiasArguments(bias_samples=1, bias_limit=2), quick, progress=False)
+    change(run.bias_file, lambda bias: bias.update(findings=[{"kind": "length", "axis": "age", "line": "too short"}]))
+    refused = publish(run.path, "--repo", "me/kind")
+    assert (refused.code, hub.requests) == (1, [])
+    assert refused.error.startswith("bias was found outside the bounds: too short; mend it, or publish with")
+    assert publish(run.path, "--repo", "me/kind", "--accept_bias", "for a course").code == 0
+    assert set(files(hub)) == FULL | {"bias.json"}
+    assert files(hub)["bias.json"] == run.bias_file.read_bytes()
+    assert "by whoever published it: for a course\n" in files(hub)["README.md"].decode()
+    run.bias_file.unlink()
+    assert publish(run.path, "--repo", "me/kind").code == 0
+    assert set(files(hub)) == FULL
+
+
 def leak(results):
     results["leakage"]["shared_questions"] = 3
 
@@ -464,6 +482,7 @@ def test_a_token_in_a_file_is_refused_and_not_repeated(publish, hub, trained, co
         (["--repo", "me/kind", "--space", "chat"], "chat lacks its owner; give it as owner/name, such as me/chat"),
         (["--repo", "me/kind", "--base_repo", "gpt"], "gpt lacks its owner; give it as owner/name, such as me/gpt"),
         (["--repo", "me/kind/x"], "Repo id must be in the form 'repo_name' or 'namespace/repo_name': 'me/kind/x'."),
+        (["--repo", "me/kind", "--accept_bias", " "], "--accept_bias is empty; give the reason, which the card shows"),
         (["--repo", "me/kind", "--merge"], "is a full model, there is nothing to merge; leave out --merge"),
     ],
 )  # fmt: skip

@@ -37,9 +37,9 @@ class ClassifierArguments:
     """How the crisis classifier is trained; the defaults make the one that comes with the package."""
 
     output: str = field(default=str(CLASSIFIER), metadata={"help": "File to write it to."})
-    members: int = field(default=2, metadata={"help": "Encoders, trained apart, whose opinions are averaged."})
+    members: int = field(default=1, metadata={"help": "Encoders, trained apart, whose opinions are averaged."})
     rank: int = field(default=16, metadata={"help": "Rank of the adapters."})
-    epochs: int = field(default=4, metadata={"help": "Passes over the messages."})
+    epochs: int = field(default=3, metadata={"help": "Passes over the messages."})
     batch_size: int = field(default=32, metadata={"help": "Messages a batch."})
     learning_rate: float = field(default=1e-3, metadata={"help": "AdamW's peak learning rate."})
     ordinary: int = field(default=6000, metadata={"help": "Ordinary messages of the practice dialogues to read too."})
