@@ -60,7 +60,7 @@ def write_card(run_dir: Path, repo_id: str, *, merged: bool = False, base_repo: 
     run, results, emissions = _read_run(run_dir), _read_results(run_dir), _read(run_dir, "emissions.json")
     if base_repo is not None:
         run["base_model"] |= {"name": base_repo, "on_hub": True}
-    adapter = run["method"]["kind"] == "lora" and not merged
+    adapter = run["method"]["kind"] == "lora" and not (merged or run["method"].get("merged", False))
     if emissions is not None:
         emissions["grams"] = float(f"{1000 * emissions['kg_co2eq']:.4g}")  # More digits would pretend to know.
     card = _render(
