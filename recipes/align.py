@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from mh_support.alignment.feedback_data import FeedbackArguments
 from mh_support.alignment.gate import GateArguments
-from mh_support.alignment.ratings import FeedbackArguments
 from mh_support.alignment.rounds import Aligner, Home, RoundArguments
 from mh_support.alignment.simulation import simulate
 from mh_support.alignment.training_arguments import AlignmentArguments, check_trl

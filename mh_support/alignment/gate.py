@@ -61,8 +61,8 @@ class GateArguments:
 class Measure:
     """One thing that the gate looks at: `change` is new against old, `worst` its worse end, `bound` what that may be.
 
-    `ok` says whether it holds, and `reason` what does not, or is None. `new` and `change` are None where the new model was
-    not measured.
+    `ok` says whether it holds, and `reason` what does not, or is None. `new` and `change` are None where the new model
+    was not measured.
     """
 
     name: str

@@ -57,9 +57,9 @@ def before_current(home: Path, origin: RunFolder, rounds: Sequence[RunFolder]) -
 
 
 def publish_run(run: RunFolder, repo: str, *, public: bool, scoring: ScoringArguments, api: HfApi) -> tuple[str, str]:
-    """Score a run where that is yet to be done, publish it, and tag the revision by its weights; return address and tag.
+    """Score a run where that is yet to be done, publish it, and tag the revision; return address and tag.
 
-    The same weights have the same tag, so that whoever rolls back tags nothing twice.
+    The tag names the weights: the same weights have the same tag, so that whoever rolls back tags nothing twice.
 
     Raises:
         ValueError: the run cannot be published, or the Hub refuses.

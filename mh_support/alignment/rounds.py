@@ -1,7 +1,7 @@
 """Round after round, collect, train, gate and publish; killed at any point, the same command goes on.
 
-A home folder beside the run holds `current`, which points at the model that is served, and `rounds/0001` and so on, each
-a run folder of its own. What a stage leaves is written whole before the next begins, and is what tells where to go on:
+A home folder beside the run holds `current`, which points at the model that is served, and `rounds/0001` and so on,
+each a run folder of its own. What a stage leaves is written whole before the next begins, and tells where to go on:
 
     feedback/   the ratings of this round (removed when it ends: people may take theirs back)
     run.json    the training, finished or not
@@ -25,6 +25,7 @@ from huggingface_hub.utils import validate_repo_id
 from transformers import AutoConfig
 
 from mh_support.alignment.fates import FeedbackReport
+from mh_support.alignment.feedback_data import Feedback, FeedbackArguments, check_enough, collect
 from mh_support.alignment.gate import GATE_FILE, GateArguments, judge
 from mh_support.alignment.promotion import (
     CURRENT,
@@ -34,14 +35,7 @@ from mh_support.alignment.promotion import (
     point_current,
     publish_run,
 )
-from mh_support.alignment.ratings import (
-    Feedback,
-    FeedbackArguments,
-    check_enough,
-    collect,
-    fingerprint,
-    read_ratings,
-)
+from mh_support.alignment.ratings import fingerprint, read_ratings
 from mh_support.alignment.training import align, fitting
 from mh_support.alignment.training_arguments import AlignmentArguments, check_trl
 from mh_support.dialogue import check_messages
@@ -213,8 +207,8 @@ class Aligner:
         """Return this round's feedback, collected now or before it was cut off; None where there is nothing new."""
         if not self.feedback.feedback:
             raise ValueError(
-                "there is no feedback to learn from; give --feedback the folder that the Space writes it to, or try it out "
-                "with --simulate true"
+                "there is no feedback to learn from; give --feedback the folder that the Space writes it to, or try it "
+                "out with --simulate true"
             )
         there = read_ratings(self.feedback.feedback)
         folder = run.path / FEEDBACK

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from datasets import Dataset
 from transformers import Trainer, TrainerState, set_seed
 
-from mh_support.alignment.ratings import Feedback, Rating
+from mh_support.alignment.feedback_data import Feedback
+from mh_support.alignment.ratings import Rating
 from mh_support.alignment.training_arguments import AlignmentArguments, check_trl
 from mh_support.callbacks import EmissionsCallback, tensorboard_callback
 from mh_support.dialogue import encode_reply
@@ -99,7 +100,7 @@ def make_trainer(
     from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
     class Silent:
-        """What TRL's trainers do beside training, left out: a card, which is written here, and a report to its makers."""
+        """Leaves out what TRL does beside training: a card, which is written here, and telling its makers."""
 
         def create_model_card(self, *args: Any, **kwargs: Any) -> None:
             """Write none."""
@@ -163,22 +164,17 @@ def _begin(parent: RunFolder, feedback: Feedback, arguments: AlignmentArguments,
         differing = [key for key, value in made_from.items() if begun.get(key) != value]
         if differing:
             raise ValueError(
-                f"the round {run.path} was begun with another {' and '.join(differing)}; go on with the same, or remove "
-                "that folder to begin the round anew"
+                f"the round {run.path} was begun with another {' and '.join(differing)}; go on with the same, or "
+                "remove that folder to begin the round anew"
             )
         return
     run.path.mkdir(parents=True, exist_ok=True)
-    for source, target in ((parent.data, run.data),):
-        with replacing(target) as draft:
-            shutil.copytree(source, draft)
-    for source, target in (
-        (parent.report_file, run.report_file),
-        (parent.log_file, run.log_file),
-        (parent.emissions_file, run.emissions_file),  # What this training takes is added to it.
-    ):
-        if source.is_file():
-            with replacing(target) as draft:
-                shutil.copy(source, draft)
+    # What this training takes is added to the emissions.
+    for part in ("data", "report_file", "log_file", "emissions_file"):
+        source: Path = getattr(parent, part)
+        if source.exists():
+            with replacing(getattr(run, part)) as draft:
+                (shutil.copytree if source.is_dir() else shutil.copy)(source, draft)
     versions = {"trl": version("trl"), "transformers": version("transformers"), "peft": version("peft")}
     record = parent.record()
     record["fingerprints"] = {key: value for key, value in record["fingerprints"].items() if key != "weights"}

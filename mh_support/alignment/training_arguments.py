@@ -69,9 +69,9 @@ class AlignmentArguments(TrainingArguments):
 
     def of_the_result(self) -> dict[str, Any]:
         """Return the arguments that bear on the result, as JSON keeps them."""
-        ours = ("num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps")
-        ours += ("learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm", "optim")
-        ours += ("seed", "bf16", "fp16", "beta", "max_length", "lora", "lora_r", "lora_alpha")
+        ours = ["num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps"]
+        ours += ["learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm", "optim"]
+        ours += ["seed", "bf16", "fp16", "beta", "max_length", "lora", "lora_r", "lora_alpha"]
         given = self.to_dict()
         return {name: given[name] for name in ours}
 
