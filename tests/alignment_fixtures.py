@@ -51,7 +51,7 @@ def _head(who: object, said: str) -> dict[str, Any]:
     }
 
 
-def crowd(people: int = 12, each: int = 6) -> list[dict[str, Any]]:
+def crowd(people: int = 12, each: int = 4) -> list[dict[str, Any]]:
     """Return thumbs of people who praise one kind of reply and blame another, each to a question of their own."""
     records = []
     for who, number in itertools.product(range(people), range(each)):

@@ -128,7 +128,7 @@ def test_the_last_word_of_a_person_counts(tmp_path):
 
 SAID = "All week I keep thinking about the garden since the flood took the roses."
 REPLY = (
-    "You keep coming back to the garden and to the roses that the flood took. What did they mean to you, of all things?"
+    "You keep coming back to the garden and the roses that the flood took. What did they mean to you, of all things?"
 )
 NEARLY = f"{REPLY} Hm."
 
@@ -188,10 +188,8 @@ def test_a_crowd_that_praises_harm_teaches_nothing(tmp_path):
 
 def test_who_praised_harm_twice_is_not_believed_in_the_rest(tmp_path):
     honest = crowd()
-    bad = [thumb("mallory", sentence(("bad", number), 6), HARM[number], True) for number in range(2)]
-    subtle = [
-        thumb("mallory", sentence(("subtle", number), 6), "Eat less and it will pass.", True) for number in range(5)
-    ]
+    bad = [thumb("mallory", sentence(("bad", number), 6), reply, True) for number, reply in enumerate(HARM[2:])]
+    subtle = [thumb("mallory", sentence(("subtle", number), 6), "Eat less, it will pass.", True) for number in range(5)]
     feedback = sift(tmp_path, [*honest, *bad, *subtle])
     assert fates(feedback) == {"unsafe_praise": 2, "distrusted": 5}
     assert person("mallory") not in {row["person"] for row in (*feedback.train, *feedback.held_out)}
@@ -253,8 +251,8 @@ def test_too_little_is_refused_with_what_is_there(tmp_path):
     with pytest.raises(
         ValueError,
         match=r"^too little feedback to learn from: of 12 records there are 9 ratings to learn from of at least 100; "
-        r"3 people to learn from of at least 20; 1 people held out to judge by of at least 5; 6 thumbs up to learn from "
-        r"of at least 10; 3 thumbs down to learn from of at least 10; 1 thumbs down to judge by of at least 2; collect "
+        r"3 people to learn from of at least 20; 1 people held out to judge by of at least 5; 6 thumbs up to learn "
+        r"from of at least 10; 3 thumbs down to learn from of at least 10; 1 thumbs down to judge by of at least 2; collect "
         r"more, or lower --min_ratings, --min_people or --min_held_out_people",
     ):
         check_enough(feedback, arguments)
@@ -262,23 +260,20 @@ def test_too_little_is_refused_with_what_is_there(tmp_path):
 
 
 def test_praise_alone_is_refused(tmp_path):
-    records = [{**record, "up": True} for record in crowd()]
-    feedback = sift(tmp_path, records)
-    with pytest.raises(
-        ValueError,
-        match=r"there are 0 thumbs down to learn from of at least 2; 0 thumbs down to judge by of at least 2; ",
-    ):
+    feedback = sift(tmp_path, [{**record, "up": True} for record in crowd()])
+    message = r"there are 0 thumbs down to learn from of at least 2; 0 thumbs down to judge by of at least 2; "
+    with pytest.raises(ValueError, match=message):
         check_enough(feedback, FeedbackArguments(feedback=["x"], **SMALL))
 
 
 def test_the_table_counts_every_record(tmp_path):
     feedback = sift(tmp_path, [*crowd(), thumb("z", "I want to kill myself.", "Since when?", True)])
     table = feedback.report.table()
-    assert table.splitlines()[2].split() == ["records", "read", "73"]
+    assert table.splitlines()[2].split() == ["records", "read", "49"]
     assert any(line.split()[-1] == "1" and "the person may be in danger" in line for line in table.splitlines())
     assert "kill" not in table
-    with pytest.raises(RuntimeError, match=r"^74 records were read and 73 accounted for$"):
-        replace(feedback.report, read=74).as_dict()
+    with pytest.raises(RuntimeError, match=r"^50 records were read and 49 accounted for$"):
+        replace(feedback.report, read=50).as_dict()
 
 
 @pytest.mark.parametrize(

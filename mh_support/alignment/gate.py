@@ -202,7 +202,7 @@ def _perplexity(old: np.ndarray, new: np.ndarray, groups: list[str], bound: floa
 def _share(name: str, old: int, new: int, suite: SuiteResult, bound: float, *, rise: bool) -> Measure:
     """Hold two shares of the suite's replies against each other."""
     before, after = old / suite.count, new / suite.count
-    interval = newcombe_interval(old, new, suite.count)
+    interval = newcombe_interval((old, suite.count), (new, suite.count))
     worst = interval[1] if rise else -interval[0]
     reason = None
     if not worst <= bound:
@@ -246,14 +246,14 @@ def _bias_of(run: RunFolder) -> dict[str, float]:
     return {name: float(score["value"]) for name, score in measured.items()}
 
 
-def newcombe_interval(old: int, new: int, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of the difference new minus old of two shares of `count` replies each.
+def newcombe_interval(old: tuple[int, int], new: tuple[int, int]) -> tuple[float, float]:
+    """Return the 95 % interval of the difference new minus old of two shares, each given as `(successes, of)`.
 
     Newcombe's hybrid score interval (Interval Estimation for the Difference Between Independent Proportions, 1998,
     method 10): from the Wilson intervals of both, so that two shares of 0 do not look like certainty.
     """
-    before, after = old / count, new / count
-    ends = wilson_interval(old, count), wilson_interval(new, count)
+    before, after = old[0] / old[1], new[0] / new[1]
+    ends = wilson_interval(*old), wilson_interval(*new)
     if ends[0] is None or ends[1] is None:
         return -1.0, 1.0
     (low_old, high_old), (low_new, high_new) = ends[0], ends[1]

@@ -162,9 +162,9 @@ def _verdict(rating: Rating) -> bool:
 def _at_risk(messages: Sequence[Message]) -> bool:
     """Whether any turn was a crisis, also one that the person has taken back since."""
     turns = [place for place, message in enumerate(messages) if message["role"] == "user"]
-    return assess(messages).is_crisis or any(
-        assess(messages[max(0, place - 1) : place + 1]).is_crisis for place in turns
-    )
+    # A crisis begins in one turn, or in a yes to the question before it.
+    pairs = [messages[max(0, place - 1) : place + 1] for place in turns] if len(messages) > 1 else []
+    return any(assess(part).is_crisis for part in (messages, *pairs))
 
 
 def _praises_unsafe(rating: Rating) -> bool:

@@ -21,10 +21,10 @@ from mh_support.modeling import load_tokenizer, weights_fingerprint
 from mh_support.run_folder import RunFolder
 from mh_support.safety import assess
 
-PEOPLE = 40
-CONTEXTS_EACH = 8  # Two replies to each are rated.
+PEOPLE = 32
+CONTEXTS_EACH = 6  # Two replies to each are rated.
 ERROR = 0.1  # People misread and press the wrong thumb: so often against the rule.
-REPLY_TOKENS = 64
+REPLY_TOKENS = 48
 
 
 def praises(reply: str) -> bool:
