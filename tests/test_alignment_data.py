@@ -252,8 +252,8 @@ def test_too_little_is_refused_with_what_is_there(tmp_path):
         ValueError,
         match=r"^too little feedback to learn from: of 12 records there are 9 ratings to learn from of at least 100; "
         r"3 people to learn from of at least 20; 1 people held out to judge by of at least 5; 6 thumbs up to learn "
-        r"from of at least 10; 3 thumbs down to learn from of at least 10; 1 thumbs down to judge by of at least 2; collect "
-        r"more, or lower --min_ratings, --min_people or --min_held_out_people",
+        r"from of at least 10; 3 thumbs down to learn from of at least 10; 1 thumbs down to judge by of at least 2; "
+        r"collect more, or lower --min_ratings, --min_people or --min_held_out_people",
     ):
         check_enough(feedback, arguments)
     check_enough(sift(tmp_path, crowd()), FeedbackArguments(feedback=["x"], **SMALL))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mh_support.alignment.preference import agreement, preference, preference_statistics
+from mh_support.alignment.preference import preference, preference_statistics
 from mh_support.alignment.safety_suite import SuiteResult, run_suite
 from mh_support.alignment.training import whole_model
 from mh_support.baselines import scored_items
@@ -82,7 +82,6 @@ class Verdict:
     measures: list[Measure]
     replaces: str
     weights: str
-    agreement: float
 
     @property
     def promoted(self) -> bool:
@@ -148,7 +147,6 @@ def judge(
         ],
         replaces=weights_fingerprint(old.model),
         weights=weights_fingerprint(new.model),
-        agreement=agreement(old_preferred, new_preferred),
     )
     replies = [
         {"prompt": before["prompt"], "kind": before["kind"], "old": before["reply"], "new": after["reply"]}

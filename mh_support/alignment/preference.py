@@ -49,12 +49,6 @@ def preference(total: np.ndarray) -> dict[str, Any]:
     return {"preference": praised - total[..., 2] / np.maximum(total[..., 3], 1)}
 
 
-def agreement(old: np.ndarray, new: np.ndarray) -> float:
-    """Return the share of rows in which the new model moved the way that the person wanted, 0 to 1."""
-    moved = new - old
-    return float(np.mean(moved[:, 0] - moved[:, 2] > 0))
-
-
 def _replies(row: dict[str, Any]) -> list[tuple[bool, list[dict[str, str]]]]:
     if "chosen" in row:
         return [(True, row["chosen"]), (False, row["rejected"])]

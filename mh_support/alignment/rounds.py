@@ -249,7 +249,6 @@ class Aligner:
             ensure_scored(run, self.scoring)
         verdict = judge(old, run, feedback.held_out, self.gate, seed=self.training.seed)
         self.say(f"\n{verdict.table()}")
-        self.say(f"moved the way that people wanted on {verdict.agreement:.0%} of the held-out ratings")
 
     def _publish(self, run: RunFolder) -> dict[str, Any]:
         assert self.rounds.repo is not None
