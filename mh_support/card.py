@@ -74,6 +74,7 @@ def write_card(run_dir: Path, repo_id: str, *, merged: bool = False, base_repo: 
         report=_read(run_dir, "data_report.json") or {},
         losses=_losses(_read(run_dir, "log_history.json") or []),
         results=results or {"splits": {}},
+        gate=_read(run_dir, "gate.json"),
         emissions=emissions,
         metrics=METRICS,
         labels={"rows": ROWS, "fates": FATES, "edits": EDITS},

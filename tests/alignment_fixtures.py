@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from training_fixtures import WORDS
-
 from mh_support.files import write_jsonl
 
 _numbers = itertools.count()
@@ -56,9 +54,8 @@ def crowd(people: int = 12, each: int = 4) -> list[dict[str, Any]]:
     records = []
     for who, number in itertools.product(range(people), range(each)):
         up = number % 2 == 0
-        word = WORDS[(who * each + number) % len(WORDS)]
-        reply = f"Tell me of {word}?" if up else f"{word} {word} {word}"
-        records.append(thumb(who, sentence(f"{who} {number}", 6), f"{reply} {sentence((who, number), 2)}", up))
+        reply = "Tell me more of it" if up else "Well well oh well now"
+        records.append(thumb(who, sentence(f"{who} {number}", 6), reply, up))
     return records
 
 

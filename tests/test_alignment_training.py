@@ -23,10 +23,10 @@ from mh_support.scoring import ScoringArguments, score_run
 from mh_support.support_bot import SupportBot
 
 QUICK: dict[str, Any] = {
-    "max_steps": 6,
-    "save_steps": 2,
+    "max_steps": 8,
+    "save_steps": 4,
     "per_device_train_batch_size": 8,
-    "learning_rate": 1e-2,
+    "learning_rate": 3e-3,
     "bf16": False,
     "disable_tqdm": True,
 }
@@ -128,6 +128,15 @@ def test_thumbs_of_each_kind_weigh_the_same_in_all(parents, gathered, tmp_path):
     assert trainer.desirable_weight * praised == pytest.approx(trainer.undesirable_weight * 4) == pytest.approx(4)
 
 
+def test_praise_and_blame_are_in_every_batch(parents, gathered, tmp_path):
+    rows = gathered["kto"].train
+    uneven = [row for row in rows if row["label"]] + [row for row in rows if not row["label"]][:4]
+    trainer = make_trainer(parents["full"], uneven, AlignmentArguments(**QUICK), RunFolder(tmp_path), "kto")
+    batches = [batch["label"].tolist() for batch in trainer.get_train_dataloader()]
+    assert [len(set(batch)) for batch in batches[:-1]] == [2] * (len(batches) - 1)
+    assert sum(map(len, batches)) == len(uneven)
+
+
 def test_trl_tells_nobody_and_writes_no_card(parents, gathered, tmp_path, monkeypatch):
     import trl.trainer.base_trainer
 
@@ -162,7 +171,7 @@ def test_the_new_run_is_a_run_like_any_other(parents, aligned, method, kind):
     told = record["alignment"]
     assert (told["method"], told["parent"]) == (method, str(parents[kind].path))
     assert told["parent_weights"] == parent["fingerprints"]["weights"]
-    assert (told["training"]["global_step"], told["arguments"]["beta"]) == (6, 0.1)
+    assert (told["training"]["global_step"], told["arguments"]["beta"]) == (8, 0.1)
     assert told["versions"].keys() == {"trl", "transformers", "peft"}
     assert any("loss" in entry for entry in read_json(run.path / LOG_FILE))
     # Whole, whether or not an adapter was trained before it or now.

@@ -126,8 +126,7 @@ def make_trainer(
             str(parent.path), lora=True, lora_r=arguments.lora_r, lora_alpha=arguments.lora_alpha, lora_dropout=0.0
         )
         model = prepare_training(model, adapter)
-    order = list(rows)
-    random.Random(arguments.seed).shuffle(order)
+    mixed = _mixed(rows, arguments.seed)
     board = tensorboard_callback(run.tensorboard)
     trainer: Trainer = (Kto if method == "kto" else Dpo)(
         model=model,
@@ -135,12 +134,23 @@ def make_trainer(
         args=arguments.for_trl(KTOConfig if method == "kto" else DPOConfig, **changes),
         # In memory only: what people wrote has no place in a cache.
         train_dataset=Dataset.from_list(
-            [{key: row[key] for key in row if key not in ("id", "person")} for row in order]
+            [{key: row[key] for key in row if key not in ("id", "person")} for row in mixed]
         ),
         processing_class=load_tokenizer(str(parent.model)),
         callbacks=[board, EmissionsCallback(run.emissions_file, arguments.country_iso_code)],
     )
     return trainer
+
+
+def _mixed(rows: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """Return the rows by chance, but with praise and blame spread evenly, so that no batch has one of them alone."""
+    chance = random.Random(seed)
+    placed: list[tuple[float, dict[str, Any]]] = []
+    for praised in (True, False):
+        kind = [row for row in rows if row.get("label", True) is praised]
+        chance.shuffle(kind)
+        placed += [((number + 0.5) / len(kind), row) for number, row in enumerate(kind)]
+    return [row for _, row in sorted(placed, key=lambda pair: pair[0])]
 
 
 def _weights(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
