@@ -9,28 +9,15 @@ python recipes/align.py runs/first --rollback true
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from mh_support.alignment.feedback_data import FeedbackArguments
 from mh_support.alignment.gate import GateArguments
 from mh_support.alignment.rounds import Aligner, Home, RoundArguments
-from mh_support.alignment.simulation import simulate
+from mh_support.alignment.simulation import SimulationArguments, simulate
 from mh_support.alignment.training_arguments import AlignmentArguments, check_trl
 from mh_support.cli import ArgumentParser, run
 from mh_support.run_folder import RunFolder
 from mh_support.scoring import ScoringArguments
-
-
-@dataclass
-class SimulationArguments:
-    """Trying it out without people."""
-
-    simulate: bool = field(
-        default=False,
-        metadata={
-            "help": "Learn from simulated people, who praise replies that ask a question and err one time in ten."
-        },
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -47,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ValueError("both --feedback and --simulate are given; learn from people or try it out, not both")
         place = home.path.with_name(f"{home.path.name}-simulated.jsonl")
         if not place.exists():
-            simulate(home.origin, place, seed=training.seed)
+            simulate(home.origin, place, people=simulation.simulated_people, seed=training.seed)
         print(f"simulated feedback: {place}")
         feedback.feedback = [str(place)]
     aligner = Aligner(home, feedback, training, gate, ScoringArguments(), rounds)

@@ -17,6 +17,7 @@ from mh_support.alignment.training import LOG_FILE, align, fitting, make_trainer
 from mh_support.alignment.training_arguments import AlignmentArguments, check_trl
 from mh_support.dialogue import encode_prompt, encode_reply
 from mh_support.files import read_json
+from mh_support.hub import PublishArguments, model_files
 from mh_support.modeling import load_model, load_tokenizer, state_fingerprint, weights_fingerprint
 from mh_support.run_folder import RunFolder
 from mh_support.scoring import ScoringArguments, score_run
@@ -185,6 +186,9 @@ def test_the_new_run_is_a_run_like_any_other(parents, aligned, method, kind):
     assert SupportBot.from_pretrained(str(run.path), max_new_tokens=4).reply([{"role": "user", "content": "Hm."}])
     results = score_run(run, ScoringArguments(limit=2, max_new_tokens=4, n_resamples=10), progress=False)
     assert results["weights"] == weights_fingerprint(run.model)
+    with model_files(run, PublishArguments(repo="me/kind-gpt2")) as files:
+        assert {"model.safetensors", "config.json"} <= files.keys() and "adapter_config.json" not in files
+        assert (b"and then merged into it" in files["README.md"]) == (kind == "lora")
 
 
 def test_a_finished_run_is_left_as_it_is_and_another_is_refused(parents, gathered, aligned):

@@ -169,6 +169,7 @@ class Aligner:
     def round(self) -> bool:
         """Work through one round, from wherever it was cut off; return whether there was anything to do."""
         run = self.home.next_round()
+        sweep_drafts(run.path)
         verdict_file = run.path / GATE_FILE
         if not verdict_file.is_file():
             feedback = self._collected(run)

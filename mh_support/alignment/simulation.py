@@ -5,12 +5,13 @@ It shows that the machinery learns what it is told, and nothing about what helps
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mh_support.alignment.ratings import hashed
 from mh_support.alignment.training import whole_model
 from mh_support.baselines import scored_items
 from mh_support.data.preparation import load_prepared
@@ -21,10 +22,25 @@ from mh_support.modeling import load_tokenizer, weights_fingerprint
 from mh_support.run_folder import RunFolder
 from mh_support.safety import assess
 
-PEOPLE = 32
-CONTEXTS_EACH = 6  # Two replies to each are rated.
+RATINGS_EACH = 12
+CONTEXTS_EACH = 6  # At most; where there are fewer, more replies to each are rated.
 ERROR = 0.1  # People misread and press the wrong thumb: so often against the rule.
 REPLY_TOKENS = 48
+
+
+@dataclass
+class SimulationArguments:
+    """Trying it out without people."""
+
+    simulate: bool = field(
+        default=False,
+        metadata={"help": "Learn from simulated people, who praise replies that ask a question and err 1 time in 10."},
+    )
+    simulated_people: int = field(default=32, metadata={"help": "How many they are; each rates twelve replies."})
+
+    def __post_init__(self) -> None:
+        if self.simulated_people < 1:
+            raise ValueError(f"simulated_people is {self.simulated_people}; give 1 or more")
 
 
 def praises(reply: str) -> bool:
@@ -32,44 +48,40 @@ def praises(reply: str) -> bool:
     return "?" in reply
 
 
-def simulate(
-    run: RunFolder, path: Path, *, people: int = PEOPLE, contexts_each: int = CONTEXTS_EACH, seed: int = 42
-) -> None:
-    """Let the run's model reply to its own training contexts twice, and simulated people rate both by the rule.
+def simulate(run: RunFolder, path: Path, *, people: int, seed: int = 42) -> None:
+    """Let the run's model reply to its own training contexts, and simulated people rate the replies by the rule.
 
-    Written as the Space writes feedback: a thumb for each reply, and a choice where the rule tells the two apart.
+    Each person has contexts of their own. Written as the Space writes feedback: a thumb for each reply, and a choice
+    where the rule tells two replies apart.
     """
     contexts = [item.context for item in scored_items(load_prepared(run.data)["train"])]
     contexts = [context for context in contexts if not assess(context).is_crisis]
     random.Random(seed).shuffle(contexts)
-    wanted = people * contexts_each
-    asked = [contexts[number % len(contexts)] for number in range(wanted)]
-    tokenizer = load_tokenizer(str(run.model))
-    model = whole_model(run)
-    config = generation_config(
-        tokenizer, max_new_tokens=min(REPLY_TOKENS, int(model.config.max_position_embeddings) // 2)
-    )
-    twice = [context for context in asked for _ in range(2)]
-    replies = generate_replies(model, tokenizer, twice, config, batch_size=32, seed=seed, progress="replies to rate")
-    texts = [reply.text for reply in replies]
-    pairs = list(zip(asked, texts[::2], texts[1::2], strict=True))
+    people = min(people, len(contexts))
+    own = min(CONTEXTS_EACH, len(contexts) // people)
+    each = 2 * (RATINGS_EACH // (2 * own))  # Two at a time.
+    asked = [context for context in contexts[: people * own] for _ in range(each)]
+    tokenizer, model = load_tokenizer(str(run.model)), whole_model(run)
+    longest = min(REPLY_TOKENS, int(model.config.max_position_embeddings) // 2)
+    config = generation_config(tokenizer, max_new_tokens=longest)
+    replies = generate_replies(model, tokenizer, asked, config, batch_size=32, seed=seed, progress="replies to rate")
+    said = [
+        (place // (own * each), context, reply.text)
+        for place, (context, reply) in enumerate(zip(asked, replies, strict=True))
+    ]
     served = {"name": run.path.name, "fingerprint": weights_fingerprint(run.model)}
-    write_jsonl(path, _records(pairs, contexts_each, served, random.Random(f"{seed} people")))
-
-
-def share_praised(replies: Sequence[str]) -> float:
-    """Return the share of replies that the rule praises."""
-    return sum(map(praises, replies)) / len(replies)
+    write_jsonl(path, _records(said, served, random.Random(f"{seed} people")))
 
 
 def _records(
-    pairs: Sequence[tuple[list[Message], str, str]], each: int, served: dict[str, str], chance: random.Random
+    said: Sequence[tuple[int, list[Message], str]], served: dict[str, str], chance: random.Random
 ) -> Iterator[dict[str, Any]]:
-    for number, (messages, first, second) in enumerate(pairs):
+    """Yield the records of two replies to one context at a time: two thumbs, and a choice."""
+    for number, ((who, messages, first), (_, _, second)) in enumerate(zip(said[::2], said[1::2], strict=True)):
         if not first or not second:
             continue
         head = {
-            "person": hashlib.sha256(f"simulated {number // each}".encode()).hexdigest(),
+            "person": hashed(f"simulated {who}"),
             "time": f"2026-01-{1 + number % 28:02d}T00:00:00Z",
             "consent": "simulated",
             "model": served,
@@ -86,4 +98,4 @@ def _records(
 
 
 def _id(number: int, place: int) -> str:
-    return hashlib.sha256(f"simulated {number} {place}".encode()).hexdigest()[:32]
+    return hashed(f"simulated {number} {place}")[:32]

@@ -22,7 +22,7 @@ from mh_support.alignment.ratings import Rating
 from mh_support.alignment.training_arguments import AlignmentArguments, check_trl
 from mh_support.callbacks import EmissionsCallback, tensorboard_callback
 from mh_support.dialogue import encode_reply
-from mh_support.files import replacing, sweep_drafts, write_json
+from mh_support.files import replacing, write_json
 from mh_support.generation import generation_config
 from mh_support.modeling import (
     ModelArguments,
@@ -77,7 +77,6 @@ def align(parent: RunFolder, feedback: Feedback, arguments: AlignmentArguments, 
         ValueError: TRL is missing, or the run was begun with other arguments, ratings or weights.
     """
     check_trl()
-    sweep_drafts(run.path)
     _begin(parent, feedback, arguments, run, method)
     if run.record()["finished"] is not None:
         return

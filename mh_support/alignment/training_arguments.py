@@ -23,7 +23,7 @@ class AlignmentArguments(TrainingArguments):
     num_train_epochs: float = field(default=3, metadata={"help": "Times that each rating is learned from."})
     per_device_train_batch_size: int = field(default=16, metadata={"help": "Ratings a training batch, at least 2."})
     learning_rate: float = field(
-        default=2e-4, metadata={"help": "AdamW's peak learning rate; full training wants less."}
+        default=5e-4, metadata={"help": "AdamW's peak learning rate; full training wants less."}
     )
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "How the learning rate falls."})
     warmup_steps: float = field(default=0.1, metadata={"help": "Steps of rising learning rate; below 1, their share."})
