@@ -114,7 +114,7 @@ def test_a_better_model_takes_the_old_ones_place_and_goes_back_again(place, alig
     assert not run.checkpoints.exists()
 
     again = align()
-    assert again.out.splitlines() == [f"no new feedback since {run.path}"]
+    assert again.out.splitlines() == [f"no new feedback since the last round in {run.path.parent.parent}"]
     assert not (place / "first-aligned" / "rounds" / "0002").exists()
 
     # The next round starts from the run itself, and is held against the model that replaced it.
@@ -287,6 +287,37 @@ def test_what_is_promoted_is_published_with_a_tag_and_rolling_back_publishes_the
     # The better one stays where its tag is.
     assert online.files("me/kind-gpt2", revision=tag)["model.safetensors"] == weights
     assert len(online.repo("me/kind-gpt2").tags) == 2
+
+
+def test_a_rollback_that_the_hub_refuses_says_how_to_finish(place, align, online):
+    assert align(repo="me/refused").code == 0
+    online.fail_always(lambda method, path: "/commit/" in path, "403")
+    ended = align(rollback="true", feedback=None, repo="me/refused")
+    online.clear_faults()
+    first = (place / "first").resolve()
+    assert ended.code == 1
+    assert ended.error.endswith(
+        f"here it is done, so publish that one with recipes/publish.py {first} --repo me/refused"
+    )
+    assert current(place) == "../first"
+
+
+def test_the_continuous_run_waits_for_enough_and_says_why_once(place, align, monkeypatch):
+    one, two = place / "feedback" / "one.jsonl", place / "two.jsonl"
+    one.rename(two)
+    looks: list[float] = []
+
+    def wait(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            two.rename(one)
+
+    monkeypatch.setattr("mh_support.alignment.rounds.time.sleep", wait)
+    ended = align(continuous="true", max_rounds=1, wait_s=7)
+    assert ended.code == 0
+    assert looks == [7.0] * 3
+    assert ended.out.count("too little feedback to learn from: of 0 records") == 1
+    assert current(place) == "rounds/0001"
 
 
 # --- killed -----------------------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ class Home:
             sweep_drafts(self.path)
         else:
             strangers = sorted(entry.name for entry in self.path.glob("[!.]*")) if self.path.exists() else []
-            if strangers and strangers != [HOME_FILE]:
+            if strangers:
                 raise ValueError(f"{self.path} holds {strangers[0]}, which is no round; give a new --output_dir")
             write_json(place, record)
         if not (self.path / CURRENT).is_symlink():
@@ -143,8 +143,11 @@ class Aligner:
                 self.home.open()
                 if self.rounds.continuous:
                     self._go_on()
-                else:
-                    self.round()
+                elif not self.round():
+                    self.say(f"no new feedback since the last round in {self.home.path}")
+        except TooLittle as error:
+            self.say(error.table)
+            raise
         except Timeout as error:
             raise ValueError(f"another process works in {self.home.path}; wait for it, or stop it") from error
 
@@ -164,7 +167,14 @@ class Aligner:
             raise ValueError(f"another process works in {self.home.path}; wait for it, or stop it") from error
         self.say(f"{self.home.path / CURRENT} is {run.path} again, and no longer {left.path}")
         if self.rounds.repo is not None:
-            self._publish(run)
+            try:
+                self._publish(run)
+            except ValueError as error:
+                # The same command again would go back one more.
+                raise ValueError(
+                    f"{error}; here it is done, so publish that one with recipes/publish.py {run.path} --repo "
+                    f"{self.rounds.repo}"
+                ) from error
 
     def round(self) -> bool:
         """Work through one round, from wherever it was cut off; return whether there was anything to do."""
@@ -196,9 +206,9 @@ class Aligner:
                 if self.round():
                     worked += 1
                     continue
-                reason = "nothing new"
+                reason = "no new feedback"
             except TooLittle as error:
-                reason = str(error)
+                reason = f"{error.table}\n\n{error}"
             if reason != waiting:
                 self.say(f"\n{reason}; looking again every {self.rounds.wait_s:.0f} s")
                 waiting = reason
@@ -222,7 +232,6 @@ class Aligner:
             shutil.rmtree(run.path)
         ended = [other for other in self.home.rounds() if (other.path / OUTCOME_FILE).is_file()]
         if ended and read_json(ended[-1].path / REPORT_FILE)["fingerprint"] == fingerprint(there):
-            self.say(f"no new feedback since {ended[-1].path}")
             return None
         return self._collect(run)
 
@@ -231,11 +240,11 @@ class Aligner:
         tokenizer = load_tokenizer(str(parent.model))
         length = min(self.training.max_length, _positions(parent))
         feedback = collect(self.feedback, fitting(tokenizer, length), seed=self.training.seed)
-        self.say(feedback.report.table())
         try:
             check_enough(feedback, self.feedback)
         except ValueError as error:
-            raise TooLittle(str(error)) from error
+            raise TooLittle(str(error), feedback.report.table()) from error
+        self.say(feedback.report.table())
         write_json(run.path / REPORT_FILE, feedback.report.as_dict())
         with replacing(run.path / FEEDBACK) as draft:
             draft.mkdir()
@@ -260,7 +269,11 @@ class Aligner:
 
 
 class TooLittle(ValueError):
-    """There is too little feedback to learn from yet."""
+    """There is too little feedback to learn from yet; `table` says what became of it."""
+
+    def __init__(self, message: str, table: str) -> None:
+        super().__init__(message)
+        self.table = table
 
 
 def _end(run: RunFolder, *, published: dict[str, Any] | None, rolled_back: str | None) -> None:
