@@ -191,6 +191,16 @@ def test_the_new_run_is_a_run_like_any_other(parents, aligned, method, kind):
         assert (b"and then merged into it" in files["README.md"]) == (kind == "lora")
 
 
+def test_all_of_the_model_can_be_trained(parents, gathered, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    changes = {**QUICK, "max_steps": 2, "save_steps": 2, "lora": False}
+    align(parents["full"], gathered["kto"], AlignmentArguments(**changes), run, "kto")
+    old, new = (dict(whole_model(folder).named_parameters()) for folder in (parents["full"], run))
+    assert all(not torch.equal(value, new[name]) for name, value in old.items())
+    told = run.record()["alignment"]["training"]
+    assert told["trainable_parameters"] == told["parameters"]
+
+
 def test_a_finished_run_is_left_as_it_is_and_another_is_refused(parents, gathered, aligned):
     run, before = aligned["kto"], weights_fingerprint(aligned["kto"].model)
     align(parents["full"], gathered["kto"], AlignmentArguments(**QUICK), run, "kto")
