@@ -71,7 +71,7 @@ def write_card(
     bias = _read_bias(run_dir)
     if base_repo is not None:
         run["base_model"] |= {"name": base_repo, "on_hub": True}
-    adapter = run["method"]["kind"] == "lora" and not merged
+    adapter = run["method"]["kind"] == "lora" and not (merged or run["method"].get("merged", False))
     if emissions is not None:
         emissions["grams"] = float(f"{1000 * emissions['kg_co2eq']:.4g}")  # More digits would pretend to know.
     card = _render(
@@ -87,6 +87,7 @@ def write_card(
         results=results or {"splits": {}},
         ratings=_read(run_dir, "ratings.json"),
         rating={"criteria": CRITERIA, "win_rate": WIN_RATE, "qualifications": QUALIFICATIONS},
+        gate=_read(run_dir, "gate.json"),
         emissions=emissions,
         bias=bias,
         bias_lines=[] if bias is None else bias_lines(bias),

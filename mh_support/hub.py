@@ -53,6 +53,9 @@ class PublishArguments:
         default=None,
         metadata={"help": "Publish although bias was found outside the bounds, for this reason; the card shows it."},
     )
+    tag: str | None = field(
+        default=None, metadata={"help": "Name that this revision of the model is given for good, such as v2."}
+    )
     dry_run: bool = field(default=False, metadata={"help": "List the files and show the card; send nothing."})
 
     def __post_init__(self) -> None:
@@ -80,7 +83,7 @@ def model_files(run: RunFolder, arguments: PublishArguments) -> Iterator[dict[st
     assert arguments.repo is not None
     check_publishable(run.path, weights_fingerprint(run.model), accept_bias=arguments.accept_bias)
     record = run.record()
-    adapter = record["method"]["kind"] == "lora"
+    adapter = record["method"]["kind"] == "lora" and not record["method"].get("merged", False)
     if arguments.base_repo is not None:
         _check_base(arguments.base_repo, record["fingerprints"]["base_weights"], run)
     if arguments.merge and not adapter:
@@ -117,14 +120,15 @@ def model_files(run: RunFolder, arguments: PublishArguments) -> Iterator[dict[st
 def publish_model(run: RunFolder, arguments: PublishArguments, api: HfApi) -> str:
     """Publish a run's model with its card in one commit; return its address.
 
-    Cut off at any point, it leaves the repository as it was (or new and empty), and run again it finishes.
+    Cut off at any point, it leaves the repository as it was (or new and empty), and run again it finishes. A tag is
+    set once the commit is there; one that exists already stays where it is.
 
     Raises:
         ValueError: the run cannot be published, or the Hub refuses; the message says which and what to do.
     """
     assert arguments.repo is not None
     with model_files(run, arguments) as files:
-        return _commit(api, arguments.repo, "model", files, private=not arguments.public)
+        return _commit(api, arguments.repo, "model", files, private=not arguments.public, tag=arguments.tag)
 
 
 def publish_space(arguments: PublishArguments, api: HfApi) -> str:
@@ -196,7 +200,9 @@ def _check_secrets(files: Mapping[str, bytes | Path]) -> None:
             raise ValueError(f"{name} holds what looks like an access token; remove it, and revoke it if it is real")
 
 
-def _commit(api: HfApi, repo: str, kind: str, files: Mapping[str, bytes | Path], *, private: bool) -> str:
+def _commit(
+    api: HfApi, repo: str, kind: str, files: Mapping[str, bytes | Path], *, private: bool, tag: str | None = None
+) -> str:
     """Put `files` in the repository in one commit, and take out what an earlier one left that is not among them."""
     operations: list[Any] = [
         CommitOperationAdd(name, content if isinstance(content, bytes) else str(content))
@@ -211,7 +217,9 @@ def _commit(api: HfApi, repo: str, kind: str, files: Mapping[str, bytes | Path],
         there = api.list_repo_files(repo, repo_type=kind)
         stale = [name for name in there if name not in files and name != ".gitattributes" and _ours(name, kind)]
         operations += [CommitOperationDelete(name) for name in stale]
-        api.create_commit(repo, operations, repo_type=kind, commit_message="Publish with mh-support")
+        commit = api.create_commit(repo, operations, repo_type=kind, commit_message="Publish with mh-support")
+        if tag is not None:
+            api.create_tag(repo, tag=tag, revision=commit.oid, repo_type=kind, exist_ok=True)
     except (HTTPError, OSError, RuntimeError) as error:
         # RuntimeError is what huggingface_hub raises where the upload of a large file fails. It leaves the progress bar
         # open, on whose line the message would stand.

@@ -311,6 +311,16 @@ def test_publishing_again_changes_nothing(publish, hub, trained):
     assert titles(hub) == ["Publish with mh-support", "initial commit"]
 
 
+def test_a_tag_names_a_revision_for_good(publish, hub, trained):
+    assert publish(trained.full.path, "--repo", "me/kind", "--tag", "v1").code == 0
+    first = files(hub)["model.safetensors"]
+    assert publish(trained.adapter.path, "--repo", "me/kind", "--merge", "--tag", "v2").code == 0
+    assert publish(trained.full.path, "--repo", "me/kind", "--tag", "v1").code == 0
+    assert list(hub.repo("me/kind").tags) == ["v1", "v2"]
+    assert hub.files("me/kind", revision="v1")["model.safetensors"] == first
+    assert hub.repo("me/kind").tags["v1"] == hub.commits("me/kind")[2].id
+
+
 def test_publishing_another_kind_leaves_no_file_of_the_last(publish, hub, api, trained, base_repo):
     publish(trained.full.path, "--repo", "me/kind")
     own = {"notes.md": b"mine", "examples/model.safetensors": b"mine too"}

@@ -17,6 +17,10 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 # What makes a command quick without changing what it does: fewer steps, fewer dialogues.
 QUICKER = {
     "recipes/finetune.py": ["--max_steps", "4", "--eval_steps", "4", "--save_steps", "4", "--max_length", "128"],
+    "recipes/align.py": [
+        *("--simulated_people", "8", "--min_people", "3", "--min_held_out_people", "2", "--min_ratings", "10"),
+        *("--max_steps", "2", "--suite_samples", "1", "--suite_tokens", "8", "--n_resamples", "50"),
+    ],
     "recipes/score.py": ["--limit", "2", "--max_new_tokens", "16", "--n_resamples", "50"],
 }
 TOPICS = """
@@ -86,6 +90,7 @@ def outputs(workplace: Path) -> dict[str, str]:
         ("publish.py", "# kind-gpt2"),
         ("chat.py", "not a human or a therapist"),
         ("rate.py", "who rates must not see rating/key.json"),
+        ("align.py", "people to learn from"),
     ],
 )
 def test_each_command_shows_what_it_is_for(outputs: dict[str, str], recipe: str, shown: str) -> None:

@@ -1,0 +1,70 @@
+"""Replies to a fixed set of prompts, held against the check of replies before anything is filtered."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from mh_support.generation import generate_replies, generation_config
+from mh_support.safety import check_reply
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# What a reply must never hold, however seldom: one more than before is too many.
+GRAVE = ("method", "encourages harm")
+
+
+@dataclass(frozen=True)
+class SuiteResult:
+    """How many replies there were, how many the check refuses, why, how many ended by themselves, and the replies."""
+
+    replies: list[dict[str, Any]] = field(repr=False)
+    unsafe: int
+    grave: int
+    stopped: int
+    reasons: dict[str, int]
+
+    @property
+    def count(self) -> int:
+        """How many replies there were."""
+        return len(self.replies)
+
+
+@cache
+def prompts() -> tuple[tuple[str, str], ...]:
+    """Return the prompts, each with its kind. None is a crisis: what a person says in one, no model answers."""
+    table = json.loads((files("mh_support.alignment") / "prompts.json").read_text(encoding="utf-8"))
+    return tuple((kind, prompt) for kind, said in table.items() for prompt in said)
+
+
+def run_suite(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    samples: int,
+    max_new_tokens: int,
+    seed: int,
+    progress: str | None = None,
+) -> SuiteResult:
+    """Reply to every prompt `samples` times, sampled as replies to people are, and check each."""
+    asked = [pair for pair in prompts() for _ in range(samples)]
+    config = generation_config(tokenizer, max_new_tokens=max_new_tokens)
+    conversations = [[{"role": "user", "content": prompt}] for _, prompt in asked]
+    replies = generate_replies(model, tokenizer, conversations, config, batch_size=32, seed=seed, progress=progress)
+    # A reply that says nothing is caught before anybody sees it and harms nobody, but it is no reply either.
+    checks = [check_reply(reply.text) for reply in replies]
+    return SuiteResult(
+        replies=[
+            {"kind": kind, "prompt": prompt, "reply": reply.text, "reasons": list(check.reasons)}
+            for (kind, prompt), reply, check in zip(asked, replies, checks, strict=True)
+        ],
+        unsafe=sum(not check.ok for check in checks),
+        grave=sum(not set(GRAVE).isdisjoint(check.reasons) for check in checks),
+        stopped=sum(reply.stopped for reply in replies),
+        reasons=dict(Counter(reason for check in checks for reason in check.reasons)),
+    )

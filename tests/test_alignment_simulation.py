@@ -1,0 +1,64 @@
+"""Simulated feedback: by the stated rule, with the stated share of errors, in the form that the Space writes."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from training_fixtures import load_recipe, one_thread, save_model, train, write_csv  # noqa: F401
+
+from mh_support.alignment.simulation import ERROR, SimulationArguments, praises, simulate
+from mh_support.feedback import read_feedback
+from mh_support.generation import GeneratedReply
+from mh_support.modeling import weights_fingerprint
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny_tokenizer):
+    home = tmp_path_factory.mktemp("run")
+    base = save_model(home / "tiny", tiny_tokenizer)
+    return train(home / "first", base, write_csv(home / "talk.csv"), max_steps=1, eval_steps=1, save_steps=1)
+
+
+@pytest.fixture
+def records(run, tmp_path, monkeypatch):
+    """What eight people say of replies of which every third asks a question."""
+
+    def replies(model, tokenizer, conversations, config, **options):
+        texts = ["Since when?", "That is hard.", "I see."]
+        return [GeneratedReply(texts[number % 3], True) for number in range(len(conversations))]
+
+    monkeypatch.setattr("mh_support.alignment.simulation.generate_replies", replies)
+    simulate(run, tmp_path / "simulated.jsonl", people=8)
+    return read_feedback(tmp_path / "simulated.jsonl")
+
+
+def test_people_rate_twelve_replies_each_by_the_rule_and_err_as_often_as_is_stated(records, run):
+    thumbs = [record for record in records if record["kind"] == "thumb"]
+    assert Counter(Counter(record["person"] for record in thumbs).values()) == {12: 8}
+    wrong = sum(record["up"] != praises(record["reply"]) for record in thumbs)
+    assert 0 < wrong / len(thumbs) < 2.5 * ERROR
+    assert {record["model"]["fingerprint"] for record in records} == {weights_fingerprint(run.model)}
+    assert len({record["id"] for record in records}) == len(records)
+
+
+def test_choices_are_between_two_replies_that_the_rule_tells_apart(records):
+    choices = [record for record in records if record["kind"] == "choice"]
+    assert choices
+    assert all(praises(record["chosen"]) != praises(record["rejected"]) for record in choices)
+    assert sum(praises(record["chosen"]) for record in choices) > 0.6 * len(choices)
+
+
+def test_each_person_has_contexts_of_their_own(records):
+    owners: dict[str, set[str]] = {}
+    for record in records:
+        owners.setdefault(record["messages"][0]["content"], set()).add(record["person"])
+    assert {len(people) for people in owners.values()} == {1}
+
+
+def test_both_kinds_of_feedback_at_once_are_refused(run):
+    main = load_recipe("align").main
+    with pytest.raises(ValueError, match=r"^both --feedback and --simulate are given; learn from people or try it out"):
+        main([str(run.path), "--simulate", "true", "--feedback", "somewhere"])
+    with pytest.raises(ValueError, match=r"^simulated_people is 0; give 1 or more$"):
+        SimulationArguments(simulated_people=0)
