@@ -1,0 +1,273 @@
+"""The server behind the chat page: Gradio's queue and API, the page's files, and nothing that remembers a person.
+
+The conversation lives in the page. Each request carries all of it, so a server that is restarted has lost nothing, and
+there is nothing of one person that another could be shown.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import wave
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from importlib.resources import files
+from importlib.util import find_spec
+from io import BytesIO
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+# Before gradio is loaded: nothing about a visit is reported to anybody.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+# It also keeps times of the last ten thousand events, and sums them up anew after each; nobody here looks at them.
+os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
+
+import gradio as gr
+from fastapi import Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from jinja2 import Environment
+from starlette.concurrency import run_in_threadpool
+
+from mh_support.chat_page.limits import MAX_CHARACTERS, MAX_MESSAGES, Limits, checked_conversation
+from mh_support.chat_page.ratings import add_ratings
+from mh_support.chat_page.texts import CONSENT, check_country, crisis_message, help_by_country, languages, preferred
+from mh_support.safety import resources_for
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mh_support.feedback import FeedbackStore
+    from mh_support.speech import Transcriber
+    from mh_support.translation import Translator
+
+MAX_BYTES = 2_500_000  # Of one request: a minute of speech, or the longest conversation.
+MAX_SECONDS = 60  # Of one recording.
+MAX_WAITING = 100  # People in the queue; who comes then is told so at once.
+PATHS = (
+    *("/", "/page/", "/voice", "/ratings/", "/v1/", "/config", "/gradio_api/info", "/gradio_api/queue/"),
+    *("/gradio_api/call/", "/gradio_api/cancel", "/gradio_api/heartbeat/", "/gradio_api/startup-events"),
+    *("/gradio_api/mcp/", "/gradio_api/app_id", "/theme.css", "/robots.txt"),
+)
+_TYPES = {".css": "text/css", ".js": "text/javascript", ".json": "application/json", ".svg": "image/svg+xml"}
+_HEADERS = {
+    # The browser itself refuses whatever would leave this server.
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
+    "object-src 'none'; frame-ancestors 'self' https://huggingface.co https://*.hf.space",
+    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+
+
+def build_server(
+    bot: Any,
+    *,
+    translators: Mapping[str, Translator] | None = None,
+    transcriber: Transcriber | None = None,
+    feedback: FeedbackStore | None = None,
+    concurrency: int = 4,
+) -> gr.Server:
+    """Return a server of the chat page around `bot`; `launch` starts it.
+
+    Args:
+        bot: a `SupportBot`. Its country and its longest reply are where the page's settings begin.
+        translators: by language code; who chooses one of these languages is answered in it.
+        transcriber: turns speech into text; without one the page has no microphone.
+        feedback: where ratings are kept, of those who agree; without one there are none.
+        concurrency: how many replies are written at a time; the others wait, and are told how many are before them.
+    """
+    translators = {} if translators is None else translators
+    server = gr.Server(title="mh-support", docs_url=None, redoc_url=None, openapi_url=None)
+    server.add_middleware(Limits, paths=PATHS, max_bytes=MAX_BYTES)
+    chat = _chat(bot, translators, feedback)
+    server.api(_on_zero_gpu(chat), name="chat", concurrency_limit=concurrency)
+    settings = {
+        "help": help_by_country(),
+        "country": bot.resources.country,
+        "temperature": bot.config.temperature,
+        "length": bot.config.max_new_tokens,
+        "languages": {code: texts["language_name"] for code, texts in languages().items()},
+        "translated": sorted(translators),
+        "voice": transcriber is not None,
+        "consent": None if feedback is None else CONSENT,
+        "max_characters": MAX_CHARACTERS,
+        "max_messages": MAX_MESSAGES,
+        "max_seconds": MAX_SECONDS,
+    }
+    _add_page(server, settings)
+    if transcriber is not None:
+        _add_voice(server, transcriber)
+    if feedback is not None:
+        add_ratings(server, feedback)
+    return server
+
+
+def launch(
+    server: gr.Server, *, host: str | None = None, port: int | None = None, mcp: bool = False, block: bool = True
+) -> str:
+    """Serve until stopped, or return at once if not `block`; return the address.
+
+    Raises:
+        ValueError: `mcp` is asked for and its package is not installed.
+    """
+    if mcp and find_spec("mcp") is None:  # Gradio itself would go on without it.
+        raise ValueError("the MCP server needs a package that is not installed; run: pip install 'gradio[mcp]'")
+    _, address, _ = server.launch(
+        server_name=host,
+        server_port=port,
+        prevent_thread_lock=True,
+        run_history=False,  # It would keep what people wrote in their browsers.
+        mcp_server=mcp,
+        quiet=not block,
+    )
+    # Server.launch makes the queue itself and takes no limit for it.
+    server.get_blocks()._queue.max_size = MAX_WAITING
+    if block:
+        server.get_blocks().block_thread()
+    return str(address)
+
+
+def _chat(
+    bot: Any, translators: Mapping[str, Translator], feedback: FeedbackStore | None
+) -> Callable[..., Iterator[dict[str, str]]]:
+    default_temperature, longest = bot.config.temperature, bot.config.max_new_tokens
+    default_country = bot.resources.country
+
+    def chat(
+        messages: list[dict[str, str]],
+        temperature: float = default_temperature,
+        length: int = longest,
+        country: str = default_country or "",
+        language: str = "en",
+    ) -> Iterator[dict[str, str]]:
+        """Reply to a conversation, growing piece by piece, behind the crisis check and the check of replies.
+
+        Args:
+            messages: the conversation as {"role": "user" or "assistant", "content": text}, the person's turn last.
+            temperature: from 0.1 (predictable) to 1.5 (varied).
+            length: the most tokens of the reply.
+            country: two-letter code of the country whose services are named in a crisis; empty for none.
+            language: language code of the conversation.
+
+        Returns:
+            kind ("model", "crisis" or "safe"), the text so far, and once the model has ended it a proof of that, with
+            which it can be rated.
+        """
+        try:
+            conversation = checked_conversation(messages)
+            asked = _as_asked(bot, temperature, length, country, longest)
+            if language not in languages():
+                raise ValueError(f"language is {language!r}; it is one of {', '.join(languages())}")
+            if language in translators:
+                from mh_support.translation import TranslatingBot
+
+                asked = TranslatingBot(asked, translators[language])
+            stream = asked.stream(conversation)
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        try:
+            for _ in stream:
+                if stream.kind == "crisis" and language != "en":
+                    stream.text = crisis_message(language, resources_for(country))
+                yield {"kind": stream.kind, "text": stream.text, "proof": ""}
+            if stream.kind == "model" and feedback is not None:
+                yield {"kind": stream.kind, "text": stream.text, "proof": feedback.sign(conversation, stream.text)}
+        finally:
+            # Pressing stop ends this generator: the model must not go on writing for nobody.
+            stream.close()
+
+    return chat
+
+
+def _as_asked(bot: Any, temperature: float, length: int, country: str, longest: int) -> Any:
+    """Return the bot with one request's settings; the model and everything else is shared."""
+    if not 0.1 <= temperature <= 1.5:
+        raise ValueError(f"temperature is {temperature}; it is between 0.1 and 1.5")
+    if not 8 <= length <= longest:
+        raise ValueError(f"length is {length}; it is between 8 and {longest}")
+    asked = copy.copy(bot)
+    asked.config = copy.deepcopy(bot.config)
+    asked.config.update(temperature=float(temperature), max_new_tokens=int(length))
+    asked.resources = resources_for(check_country(country))
+    return asked
+
+
+def _on_zero_gpu(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function as a Space with ZeroGPU wants it, where it runs on one."""
+    if find_spec("spaces") is None:
+        return function
+    decorated: Callable[..., Any] = import_module("spaces").GPU(function)
+    return decorated
+
+
+def _add_page(server: gr.Server, settings: dict[str, Any]) -> None:
+    """Serve the page and its files: only those, each read once, so that no path leads anywhere else."""
+    folder = files("mh_support.chat_page")
+    template = Environment(autoescape=True).from_string((folder / "page.html").read_text(encoding="utf-8"))
+    parts = [part for part in folder.iterdir() if part.name.endswith((".css", ".js", ".svg"))]
+    served = {part.name: part.read_bytes() for part in parts}
+
+    def function() -> int:
+        """Return the number that Gradio's queue knows the chat by."""
+        return next(number for number, fn in server.get_blocks().fns.items() if fn.api_name == "chat")
+
+    @server.get("/", include_in_schema=False)
+    def page(request: Request, lang: str | None = None) -> HTMLResponse:
+        wanted = request.headers.get("accept-language", "").replace(";", ",").split(",")
+        language = preferred([lang] if lang else wanted)
+        html = template.render(
+            language=language, texts=languages()[language], settings=settings | {"function": function()}
+        )
+        return HTMLResponse(html, headers=_HEADERS)
+
+    @server.get("/page/texts/{language}", include_in_schema=False)
+    def texts(language: str) -> JSONResponse:
+        if language not in languages():
+            return JSONResponse({"error": f"the page has no such language; it has {', '.join(languages())}"}, 404)
+        return JSONResponse(languages()[language], headers=_HEADERS)
+
+    @server.get("/page/{name}", include_in_schema=False)
+    def part(name: str) -> Response:
+        if name not in served:
+            return JSONResponse({"error": "the page has no such file"}, 404)
+        return Response(served[name], media_type=_TYPES[name[name.rindex(".") :]], headers=_HEADERS)
+
+
+def _add_voice(server: gr.Server, transcriber: Transcriber) -> None:
+    """Write down what a person said. The recording stays in memory and is gone with the answer."""
+    one_at_a_time = Lock()
+
+    def write_down(recording: bytes) -> str:
+        with one_at_a_time:
+            return transcriber.transcribe(_samples(recording))
+
+    @server.post("/voice", include_in_schema=False)
+    async def voice(request: Request) -> JSONResponse:
+        recording = await request.body()
+        try:
+            return JSONResponse({"text": await run_in_threadpool(write_down, recording)})
+        except ValueError as error:
+            return JSONResponse({"error": str(error)}, 422)
+
+
+def _samples(recording: bytes) -> tuple[int, np.ndarray]:
+    """Return rate and samples, between -1 and 1, of a WAV with one channel of 16 bits.
+
+    Raises:
+        ValueError: it is none, or too long.
+    """
+    import numpy as np
+
+    try:
+        with wave.open(BytesIO(recording)) as sound:
+            rate, shape = sound.getframerate(), (sound.getnchannels(), sound.getsampwidth())
+            frames = sound.readframes(sound.getnframes())
+    except (wave.Error, EOFError, RuntimeError) as error:
+        raise ValueError(f"the recording is no WAV ({error or 'it ends too early'}); record it again") from error
+    if shape != (1, 2):
+        raise ValueError(f"the recording has {shape[0]} channels of {8 * shape[1]} bits; send one channel of 16 bits")
+    samples = np.frombuffer(frames[: len(frames) // 2 * 2], dtype="<i2").astype(np.float32) / 32768
+    if len(samples) > rate * (MAX_SECONDS + 5):
+        raise ValueError(f"the recording has {len(samples) / rate:.0f} seconds; the most is {MAX_SECONDS}")
+    return rate, samples
