@@ -109,8 +109,10 @@ class SupportBot:
             pass
         return stream.text
 
-    def stream(self, messages: Sequence[Message]) -> ReplyStream:
+    def stream(self, messages: Sequence[Message], *, config: GenerationConfig | None = None) -> ReplyStream:
         """Return a reply that comes piece by piece, a checked sentence at a time.
+
+        `config` generates this one reply in place of the bot's own settings.
 
         Raises:
             ValueError: no messages, or the last is not the person's.
@@ -123,14 +125,16 @@ class SupportBot:
         if assessment.is_crisis:
             return ReplyStream("crisis", iter([crisis_reply(assessment, self.resources, turn)]))
         stream = ReplyStream("model", iter(()))
-        stream._pieces = self._checked(conversation, stream, turn)
+        stream._pieces = self._checked(conversation, stream, turn, self.config if config is None else config)
         return stream
 
-    def _checked(self, conversation: Sequence[Message], stream: ReplyStream, turn: int) -> Iterator[str]:
+    def _checked(
+        self, conversation: Sequence[Message], stream: ReplyStream, turn: int, config: GenerationConfig
+    ) -> Iterator[str]:
         """Yield sentences that pass; if the first does not, try again, then give a safe reply."""
         for _ in range(ATTEMPTS):
             shown = False
-            for sentence in self._sentences(conversation):
+            for sentence in self._sentences(conversation, config):
                 # Checked with what went before, since a sentence can be harmful only in its place.
                 if not check_reply(stream.text + sentence).ok:
                     break
@@ -141,10 +145,10 @@ class SupportBot:
         stream.kind = "safe"
         yield safe_reply(turn)
 
-    def _sentences(self, conversation: Sequence[Message]) -> Iterator[str]:
+    def _sentences(self, conversation: Sequence[Message], config: GenerationConfig) -> Iterator[str]:
         """Yield the model's reply sentence by sentence, each with the space that follows it."""
         held = ""
-        pieces = stream_reply(self.model, self.tokenizer, conversation, self.config)
+        pieces = stream_reply(self.model, self.tokenizer, conversation, config)
         try:
             for piece in pieces:
                 held += piece

@@ -229,6 +229,15 @@ class Endpoints:
         done = self.store.commit(repo, branch, header["summary"], header.get("description", ""), files)
         return answer | {"success": True, "commitOid": done.id, "commitUrl": f"{page}/commit/{done.id}"}
 
+    @route("POST", REPO + "/super-squash/{revision}")
+    async def squash(self, request: Request) -> Any:
+        """Leave one commit of a branch, with its files as they are."""
+        repo, branch = self._repo(request), param(request, "revision")
+        files = repo.at(branch).files
+        del repo.branches[branch]  # so that nothing comes before the next commit
+        self.store.commit(repo, branch, (await request.json())["message"], "", files)
+        return {}
+
     @route("GET", REPO + "/commits/{revision}")
     async def commits(self, request: Request) -> Any:
         return [

@@ -343,6 +343,21 @@ def test_the_model_is_asked_as_it_is_scored_unless_told_otherwise(tiny_model, ti
     assert not any(module.training for module in bot.model.modules())
 
 
+def test_one_reply_can_be_asked_for_in_another_way(bot, monkeypatch):
+    configs = []
+
+    def stand_in(model, tokenizer, messages, config):
+        configs.append(config)
+        yield HEARD
+
+    monkeypatch.setattr(support_bot, "stream_reply", stand_in)
+    other = generation_config(bot.tokenizer, max_new_tokens=3)
+    for given in (other, None):
+        assert "".join(bot.stream(said("I feel low"), config=given)) == HEARD
+    assert configs[0] is other
+    assert configs[1] is bot.config
+
+
 def test_a_real_model_replies_or_is_replaced(tiny_model, tiny_tokenizer):
     greedy = generation_config(tiny_tokenizer, max_new_tokens=20, do_sample=False, temperature=1.0, top_p=1.0)
     bot = SupportBot(tiny_model, tiny_tokenizer, config=greedy)
