@@ -18,7 +18,9 @@ REPLY = "".join(PIECES)
 
 
 class ScriptedBot:
-    """A bot that says what `pieces` holds, and remembers what it was asked and how often its stream was closed.
+    """A bot that says what its script holds, and remembers what it was asked and how often its stream was closed.
+
+    The script's pieces may be a function of the messages.
 
     A copy with other settings, which the server makes for each request, remembers in the same place. A crisis it
     answers as a `SupportBot` does.
@@ -35,19 +37,21 @@ class ScriptedBot:
     def say(self, *pieces):
         self.script["pieces"] = pieces
 
-    def stream(self, messages):
+    def stream(self, messages, *, config):
         self.asked.append(messages)
-        self.settings.append((self.config.temperature, self.config.max_new_tokens, self.resources.country))
+        self.settings.append((config.temperature, config.max_new_tokens, self.resources.country))
         assessment = assess(messages)
         if assessment.is_crisis:
             turn = sum(message["role"] == "user" for message in messages) - 1
             return ReplyStream("crisis", iter([crisis_reply(assessment, self.resources, turn)]))
-        self.streams.append(ReplyStream("model", self._say()))  # held, so that no collector closes it
+        pieces = self.script["pieces"]
+        said = self._say(pieces(messages) if callable(pieces) else pieces)
+        self.streams.append(ReplyStream("model", said))  # held, so that no collector closes it
         return self.streams[-1]
 
-    def _say(self):
+    def _say(self, pieces):
         try:
-            for piece in self.script["pieces"]:
+            for piece in pieces:
                 if piece is None:
                     assert self.go_on.acquire(timeout=60)
                     continue

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import io
 import json
 import os
 import re
 import socket
 import subprocess
 import sys
+import wave
 from http.client import HTTPConnection
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
@@ -28,7 +30,8 @@ from training_fixtures import one_thread, save_model  # noqa: F401
 
 import mh_support.cli
 from mh_support.chat_page import build_server
-from mh_support.chat_page.texts import crisis_message, languages
+from mh_support.chat_page.texts import CONSENT, crisis_message, languages
+from mh_support.feedback import FeedbackStore, read_feedback
 from mh_support.hub import PublishArguments, space_files
 from mh_support.safety import NOTICE, assess, crisis_reply, resources_for
 from mh_support.support_bot import SupportBot
@@ -244,7 +247,7 @@ def test_settings_hold_for_one_request(client, bot):
 )
 def test_what_is_out_of_bounds_is_said_in_one_line(tiny_tokenizer, messages, settings, said):
     bot = ScriptedBot(tiny_tokenizer)
-    bot.stream = lambda conversation: SupportBot.stream(bot, conversation)
+    bot.stream = lambda conversation, config: SupportBot.stream(bot, conversation)
     with pytest.raises(gr.Error, match=rf"^['\"]{re.escape(said)}"):
         next(answer_of(bot)(messages, **settings))
 
@@ -333,6 +336,105 @@ def test_whoever_comes_when_the_queue_is_full_is_told_so(serve, tiny_tokenizer):
         bot.go_on.release()
     assert first.result(timeout=20)["text"] == "One. Two."
     assert all(job.result(timeout=20)["text"] == "One. Two." for job in waiting)
+
+
+# Ratings and recordings
+
+
+@pytest.fixture(scope="module")
+def rated(serve, tiny_tokenizer, tmp_path_factory):
+    """The address of a page that keeps ratings, with the folder that it keeps them in."""
+    folder = tmp_path_factory.mktemp("feedback")
+    store = FeedbackStore(folder, model={"name": "scripted", "fingerprint": None}, consent=CONSENT)
+    transcriber = SimpleNamespace(transcribe=lambda audio: f"{len(audio[1])} samples at {audio[0]}")
+    return serve(ScriptedBot(tiny_tokenizer), feedback=store, transcriber=transcriber)[1], folder
+
+
+@pytest.fixture
+def thumb(rated):
+    """A rating that would be kept."""
+    reply = ask(Client(rated[0], verbose=False), user("I feel alone."))
+    assert (reply["text"], len(reply["proof"])) == (REPLY, 64)
+    code = httpx.post(f"{rated[0]}ratings/code").json()["code"]
+    said = {"messages": [user("I feel alone.")], "reply": REPLY, "proof": reply["proof"], "up": True}
+    return {"code": code, "consent": CONSENT, **said}
+
+
+def test_a_rating_is_kept_until_its_code_deletes_it(rated, thumb):
+    answer = httpx.post(f"{rated[0]}ratings/thumb", json=thumb)
+    assert (answer.status_code, answer.json()) == (200, {"kept": True})
+    (record,) = read_feedback(rated[1])
+    assert (record["reply"], record["up"], record["consent"]) == (REPLY, True, CONSENT)
+    delete = {"code": thumb["code"]}
+    assert httpx.post(f"{rated[0]}ratings/delete", json=delete).json() == {"deleted": 1}
+    assert httpx.post(f"{rated[0]}ratings/delete", json=delete).json() == {"deleted": 0}
+    assert read_feedback(rated[1]) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "said"),
+    [
+        ({"consent": "yes"}, 403, "the consent is to another text; agree to the one on the page"),
+        ({"reply": "Never said."}, 422, None),
+        ({"messages": [user("Never written.")]}, 422, None),
+        ({"proof": "0" * 64}, 422, None),
+        ({"code": "short"}, 422, None),
+        ({"messages": [user("x" * 9000)]}, 422, "a message has 9000 characters; the most is 4000: send it in parts"),
+        ({"messages": [user("x")] * 401}, 422, "the conversation has 401 messages; the most is 400: start a new one"),
+        ({"person": "somebody else"}, 422, None),
+        ({"up": {"$gt": 1}}, 422, None),
+    ],
+)
+def test_what_is_forged_or_too_much_is_not_kept(rated, thumb, change, status, said):
+    answer = httpx.post(f"{rated[0]}ratings/thumb", json={**thumb, **change})
+    assert answer.status_code == status
+    assert said is None or answer.json() == {"error": said}
+    assert read_feedback(rated[1]) == []
+
+
+def test_a_page_that_keeps_no_ratings_has_no_way_to_send_them(address):
+    assert httpx.post(f"{address}ratings/code").status_code == 404
+    assert 'id="settings-data">' in httpx.get(address).text
+    assert '"consent": null' in httpx.get(address).text
+
+
+def recording(channels=1, width=2, rate=16_000, frames=b"\0\0" * 800):
+    held = io.BytesIO()
+    with wave.open(held, "wb") as sound:
+        sound.setnchannels(channels)
+        sound.setsampwidth(width)
+        sound.setframerate(rate)
+        sound.writeframes(frames)
+    return held.getvalue()
+
+
+BROKEN = {"error": "the recording is not a WAV file that can be read; record it again"}
+
+
+@pytest.mark.parametrize(
+    ("sound", "status", "said"),
+    [
+        (recording(), 200, {"text": "800 samples at 16000"}),
+        (recording()[:300], 200, {"text": "128 samples at 16000"}),
+        (b"", 422, {"error": "the recording is not a WAV file that can be read; record it again"}),
+        (
+            b"RIFF\xff\xff\xff\xffWAVEfmt ",
+            422,
+            {"error": "the recording is not a WAV file that can be read; record it again"},
+        ),
+        (b"OggS" * 50, 422, {"error": "the recording is not a WAV file that can be read; record it again"}),
+        (recording(2), 422, {"error": "the recording holds 2 x 16 bits a sample; send one channel of 16 bits"}),
+        (recording(1, 1), 422, {"error": "the recording holds 1 x 8 bits a sample; send one channel of 16 bits"}),
+        (
+            recording(rate=8_000, frames=b"\0\0" * 8_000 * 70),
+            422,
+            {"error": "the recording has 70 seconds; the most is 60"},
+        ),
+    ],
+)
+def test_a_recording_is_written_down_or_refused_in_one_line(rated, sound, status, said):
+    answer = httpx.post(f"{rated[0]}voice", content=sound)
+    assert (answer.status_code, answer.json()) == (status, said)
 
 
 # How it is started

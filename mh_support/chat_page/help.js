@@ -21,14 +21,11 @@ export function showHelp() {
   }
 }
 
-/** Return what a crisis reply shows below its words: the emergency number and the services for anyone. */
+/** Return what a crisis reply shows above its words, the emergency number, and below them, two services for anyone. */
 export function nearestHelp() {
   const country = settings.help.countries[page.country];
-  const all = (country?.services ?? []).filter((service) => service.topic === "anyone");
-  const list = make("ul", { class: "services" });
-  if (country) list.append(make("li", {}, emergency(country)));
-  list.append(...services(all.slice(0, 2)));
-  return list;
+  const anyone = (country?.services ?? []).filter((service) => service.topic === "anyone");
+  return [make("p", { class: "urgent" }, emergency(country)), make("ul", { class: "services" }, ...services(anyone.slice(0, 2)))];
 }
 
 function emergency(country) {

@@ -75,10 +75,11 @@ function showCrisis(turn) {
   const everyone = make("button", { type: "button", class: "second", "data-text": "show_help" }, say("show_help"));
   everyone.addEventListener("click", () => element("help").showModal());
   turn.shown.classList.add("crisis");
+  const [urgent, services] = nearestHelp();
   const words = make("div", { class: "words", dir: "auto" }, turn.content);
-  const alert = make("div", { role: "alert" }, make("h2", { "data-text": "crisis_label" }, say("crisis_label")), words);
-  turn.shown.querySelector(".words").replaceWith(alert);
-  turn.shown.append(nearestHelp(), make("p", { class: "more" }, everyone));
+  const heading = make("h2", { "data-text": "crisis_label" }, say("crisis_label"));
+  turn.shown.querySelector(".words").replaceWith(make("div", { role: "alert" }, heading, urgent, words));
+  turn.shown.append(services, make("p", { class: "more" }, everyone));
 }
 
 /** Set every button to what can be done now. */

@@ -35,6 +35,7 @@ from mh_support.safety import resources_for
 
 if TYPE_CHECKING:
     import numpy as np
+    from transformers import GenerationConfig
 
     from mh_support.feedback import FeedbackStore
     from mh_support.speech import Transcriber
@@ -156,14 +157,16 @@ def _chat(
         """
         try:
             conversation = checked_conversation(messages)
-            asked = _as_asked(bot, temperature, length, country, longest)
+            config = _config(bot, temperature, length, longest)
+            asked = copy.copy(bot)  # With resources of its own; all else is shared.
+            asked.resources = resources_for(check_country(country))
             if language not in languages():
                 raise ValueError(f"language is {language!r}; it is one of {', '.join(languages())}")
             if language in translators:
                 from mh_support.translation import TranslatingBot
 
                 asked = TranslatingBot(asked, translators[language])
-            stream = asked.stream(conversation)
+            stream = asked.stream(conversation, config=config)
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from None
         try:
@@ -180,17 +183,15 @@ def _chat(
     return chat
 
 
-def _as_asked(bot: Any, temperature: float, length: int, country: str, longest: int) -> Any:
-    """Return the bot with one request's settings; the model and everything else is shared."""
+def _config(bot: Any, temperature: float, length: int, longest: int) -> GenerationConfig:
+    """Return the bot's way of generating with one request's settings."""
     if not 0.1 <= temperature <= 1.5:
         raise ValueError(f"temperature is {temperature}; it is between 0.1 and 1.5")
     if not 8 <= length <= longest:
         raise ValueError(f"length is {length}; it is between 8 and {longest}")
-    asked = copy.copy(bot)
-    asked.config = copy.deepcopy(bot.config)
-    asked.config.update(temperature=float(temperature), max_new_tokens=int(length))
-    asked.resources = resources_for(check_country(country))
-    return asked
+    config: GenerationConfig = copy.deepcopy(bot.config)
+    config.update(temperature=float(temperature), max_new_tokens=int(length))
+    return config
 
 
 def _on_zero_gpu(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -264,9 +265,9 @@ def _samples(recording: bytes) -> tuple[int, np.ndarray]:
             rate, shape = sound.getframerate(), (sound.getnchannels(), sound.getsampwidth())
             frames = sound.readframes(sound.getnframes())
     except (wave.Error, EOFError, RuntimeError) as error:
-        raise ValueError(f"the recording is no WAV ({error or 'it ends too early'}); record it again") from error
+        raise ValueError("the recording is not a WAV file that can be read; record it again") from error
     if shape != (1, 2):
-        raise ValueError(f"the recording has {shape[0]} channels of {8 * shape[1]} bits; send one channel of 16 bits")
+        raise ValueError(f"the recording holds {shape[0]} x {8 * shape[1]} bits a sample; send one channel of 16 bits")
     samples = np.frombuffer(frames[: len(frames) // 2 * 2], dtype="<i2").astype(np.float32) / 32768
     if len(samples) > rate * (MAX_SECONDS + 5):
         raise ValueError(f"the recording has {len(samples) / rate:.0f} seconds; the most is {MAX_SECONDS}")
