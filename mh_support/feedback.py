@@ -17,23 +17,21 @@ import secrets
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-# A lock of the operating system's ends with the process that holds it, also by kill -9. filelock wraps it alike on
-# every system, and comes with huggingface_hub and datasets already.
-from filelock import FileLock
-
 from mh_support.data.cleaning import clean_text
 from mh_support.data.privacy import scrub
 from mh_support.dialogue import Message, check_messages
-from mh_support.files import replacing, sweep_drafts
+from mh_support.feedback_files import append_record, delete_records, read_feedback
 from mh_support.safety import assess
 
 if TYPE_CHECKING:
     from mh_support.feedback_upload import FeedbackUpload
+
+__all__ = ["FeedbackStore", "delete_feedback", "new_code", "person_of", "read_feedback"]
 
 MAX_CHARACTERS = 8_000  # Of one message or reply.
 MAX_REASON_CHARACTERS = 1_000
@@ -46,14 +44,10 @@ RECORDS_PER_HOUR = 1_000
 REMOVED = "(personal details)"  # Stands for a message that was nothing else.
 
 _HOUR = 3_600.0
-_LOCK_SECONDS = 20.0
 # Crockford's base 32: no I, L, O or U, which are read as other signs or make words.
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _CODE = re.compile(rf"[{_ALPHABET}]{{16}}")
 _MISREAD = str.maketrans("ILO", "110", "- ")
-_COMMON = {"id", "person", "time", "consent", "model", "messages", "kind", "reason"}
-_KINDS = {"thumb": {"reply", "up"}, "choice": {"chosen", "rejected"}}
-_REPLIES = {"reply", "chosen", "rejected"}
 
 
 def new_code() -> str:
@@ -120,7 +114,8 @@ class FeedbackStore:
     def sign(self, messages: Sequence[Message], reply: str) -> str:
         """Return the proof that this server's model gave `reply` to `messages`; the page hands it back with a rating.
 
-        Sign what the model wrote (`stream.kind == "model"`); from the fixed replies there is nothing to learn.
+        Sign what the model wrote (`stream.kind == "model"`), and nothing more of a conversation once a reply's kind was
+        "crisis": the check here reads what is in English, and the bot may have seen the crisis in its translation.
         """
         said = json.dumps([check_messages(messages), reply.strip(), self._model], sort_keys=True)
         return hmac.new(self._secret, said.encode(), hashlib.sha256).hexdigest()
@@ -145,7 +140,7 @@ class FeedbackStore:
         """
         if not isinstance(up, bool):
             raise ValueError(f"up is {type(up).__name__}; give True for a thumb up, False for a thumb down")
-        return self._add(code, messages, {"kind": "thumb", "reply": reply, "up": up}, reason, [(reply, proof)])
+        return self._add(code, messages, {"kind": "thumb", "up": up}, {"reply": reply}, reason, [proof])
 
     def add_choice(
         self,
@@ -161,23 +156,19 @@ class FeedbackStore:
 
         Returns and raises what `add_thumb` does.
         """
-        signed = list(zip((chosen, rejected), proofs, strict=True))
-        return self._add(code, messages, {"kind": "choice", "chosen": chosen, "rejected": rejected}, reason, signed)
+        replies = {"chosen": chosen, "rejected": rejected}
+        return self._add(code, messages, {"kind": "choice"}, replies, reason, proofs)
 
     def delete(self, code: str) -> int:
         """Remove every record of a person from every process's file, and return how many there were.
 
-        Each file is replaced whole, so that a crash leaves it as it was or without them; calling again goes on.
+        A crash leaves each file as it was or without them; calling again goes on.
 
         Raises:
             ValueError: no code.
             OSError: the disk refuses, or the data set that they were uploaded to; call again.
         """
-        person, removed = person_of(code), 0
-        with folder_lock(self.folder):
-            sweep_drafts(self.folder)  # A deletion that was killed leaves a draft, which holds what others wrote.
-            for path in sorted(self.folder.glob("*.jsonl")):
-                removed += _without(path, person)
+        removed = delete_feedback(self.folder, code)
         if self._upload is not None:
             self._upload.push()
         return removed
@@ -186,15 +177,16 @@ class FeedbackStore:
         self,
         code: str,
         messages: Sequence[Message],
-        rating: dict[str, Any],
+        rating: Mapping[str, Any],
+        replies: Mapping[str, str],
         reason: str | None,
-        signed: Sequence[tuple[str, str]],
+        proofs: Sequence[str],
     ) -> str | None:
         person, conversation = person_of(code), check_messages(messages)
-        _check_sizes(conversation, [reply for reply, _ in signed], reason)
+        _check_texts(conversation, replies, reason)
         if not conversation or conversation[-1]["role"] != "user":
             raise ValueError("the rated conversation does not end with something the person said")
-        for reply, proof in signed:
+        for reply, proof in zip(replies.values(), proofs, strict=True):
             if not hmac.compare_digest(self.sign(conversation, reply).encode(), str(proof).encode()):
                 raise ValueError("this reply was not given here, or before the server was started anew; not kept")
         if _ever_a_crisis([*conversation, {"role": "user", "content": reason or ""}]):
@@ -207,10 +199,11 @@ class FeedbackStore:
             "consent": self._consent,
             "model": self._model,
             "messages": _latest([{**turn, "content": _scrubbed(turn["content"])} for turn in conversation]),
-            **{key: _scrubbed(value) if key in _REPLIES else value for key, value in rating.items()},
+            **rating,
+            **{name: _scrubbed(reply) for name, reply in replies.items()},
             "reason": _scrubbed(reason) if reason else None,
         }
-        self._append(record)
+        append_record(self.path, record)
         return str(record["id"])
 
     def _count(self, person: str) -> None:
@@ -225,88 +218,26 @@ class FeedbackStore:
                 raise ValueError(f"{RECORDS_PER_HOUR} ratings an hour are the most that are kept; try again later")
             self._recent.append((now, person))
 
-    def _append(self, record: Mapping[str, Any]) -> None:
-        line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
-        # Opened for each record: a deletion may have put another file in its place.
-        with folder_lock(self.folder):
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            with os.fdopen(descriptor, "wb", buffering=0) as file:
-                size = os.fstat(descriptor).st_size
-                try:
-                    if file.write(line) != len(line):
-                        raise OSError("the disk took only a part of the record; free some space")
-                    os.fsync(descriptor)
-                except OSError:
-                    os.truncate(self.path, size)  # Or the next record would be glued to half a line.
-                    raise
-            if size == 0:
-                _sync_folder(self.folder)
 
-
-def folder_lock(folder: Path) -> FileLock:
-    """Return the lock under which any process changes the files of a feedback folder."""
-    return FileLock(folder / ".lock", timeout=_LOCK_SECONDS, mode=0o600, poll_interval=0.01)
-
-
-def read_feedback(path_or_folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Return the records of a file, or of every file in a folder, oldest first; an unfinished last line is passed over.
+def delete_feedback(folder: str | os.PathLike[str], code: str) -> int:
+    """Remove every record of a person from a folder, also while servers write to it, and return how many there were.
 
     Raises:
-        ValueError: no such file or folder, or a line is not a record; the message names the file and the line.
+        ValueError: no code, or no folder.
+        OSError: the disk refuses; call again.
     """
-    place = Path(path_or_folder)
-    if not place.exists():
+    person, place = person_of(code), Path(folder)
+    if not place.is_dir():
         raise ValueError(f"no feedback at {place}; give the folder that the server writes it to")
-    paths = sorted(place.glob("*.jsonl")) if place.is_dir() else [place]
-    records = [record for path in paths for record in _records(path)]
-    return sorted(records, key=lambda record: record["time"])
+    return delete_records(place, person)
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
-        if not line.endswith(b"\n"):
-            return
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            record = None
-        problem = _problem(record)
-        if problem is not None:
-            raise ValueError(f"{path}, line {number}: {problem}; remove the line, or restore the file")
-        yield record
-
-
-def _problem(record: Any) -> str | None:
-    """Say what is wrong with a record, without a word of what it holds."""
-    if not isinstance(record, dict):
-        return "not a JSON object"
-    kind = record.get("kind")
-    if kind not in _KINDS:
-        return "its kind is neither thumb nor choice"
-    wanted = _COMMON | _KINDS[kind]
-    if set(record) != wanted:
-        return f"its keys differ from those of a {kind} in {', '.join(sorted(set(record) ^ wanted))}"
-    texts = {"id", "person", "time", "consent", *(_KINDS[kind] - {"up"})}
-    wrong = sorted(key for key in texts if not isinstance(record[key], str))
-    if "up" in wanted and not isinstance(record["up"], bool):
-        wrong.append("up")
-    if not isinstance(record["model"], dict):
-        wrong.append("model")
-    if record["reason"] is not None and not isinstance(record["reason"], str):
-        wrong.append("reason")
-    try:
-        conversation = check_messages(record["messages"])
-    except ValueError:
-        conversation = []
-    if not conversation or conversation[-1]["role"] != "user":
-        wrong.append("messages")
-    return f"{', '.join(wrong)} cannot be what was written" if wrong else None
-
-
-def _check_sizes(messages: Sequence[Message], replies: Sequence[str], reason: str | None) -> None:
+def _check_texts(messages: Sequence[Message], replies: Mapping[str, str], reason: str | None) -> None:
+    if not all(isinstance(text, str) for text in (*replies.values(), reason or "")):
+        raise ValueError("a reply or reason is not a text; give them as the page shows them")
     if len(messages) > MAX_MESSAGES:
         raise ValueError(f"the conversation has {len(messages)} messages; at most {MAX_MESSAGES} can be rated")
-    texts = [*(message["content"] for message in messages), *replies]
+    texts = [*(message["content"] for message in messages), *replies.values()]
     if any(len(text) > MAX_CHARACTERS for text in texts):
         raise ValueError(f"a text has more than {MAX_CHARACTERS} characters, which is the most that is kept")
     if reason is not None and len(reason) > MAX_REASON_CHARACTERS:
@@ -335,35 +266,3 @@ def _latest(messages: Sequence[Message]) -> list[Message]:
             break
         kept.insert(0, message)
     return kept
-
-
-def _without(path: Path, person: str) -> int:
-    """Rewrite a file without a person's lines, if it has any, and return how many. An unfinished line goes too."""
-    lines = path.read_bytes().splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith(b"\n") and not _is_of(line, person)]
-    if len(kept) == len(lines):
-        return 0
-    with replacing(path) as draft, os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
-        file.writelines(kept)
-        file.flush()
-        os.fsync(file.fileno())
-    _sync_folder(path.parent)
-    return sum(line.endswith(b"\n") for line in lines) - len(kept)
-
-
-def _is_of(line: bytes, person: str) -> bool:
-    try:
-        return bool(json.loads(line)["person"] == person)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return person.encode() in line  # A damaged line that names the person is theirs.
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring a new or replaced file's name to the disk, where a folder can be opened for it."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,7 +12,7 @@ from huggingface_hub import CommitScheduler, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
 from mh_support.cli import one_line
-from mh_support.feedback import folder_lock
+from mh_support.feedback_files import folder_lock
 from mh_support.files import replacing
 
 _NAME = re.compile(r"feedback-[0-9a-f]{32}\.jsonl")

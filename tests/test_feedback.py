@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from training_fixtures import load_recipe
 
 import mh_support.feedback as feedback
 from mh_support.feedback import REMOVED, FeedbackStore, new_code, person_of, read_feedback
@@ -164,6 +165,7 @@ def test_the_page_may_hand_the_conversation_back_in_another_shape(store):
         ({"messages": said(*["Hm."] * 201)}, "the conversation has 201 messages; at most 200 can be rated"),
         ({"messages": said("Hi.", "Hello.")}, "does not end with something the person said"),
         ({"up": "yes"}, "up is str; give True for a thumb up"),
+        ({"reason": ["x"]}, "a reply or reason is not a text; give them as the page shows them"),
     ],
 )
 def test_what_is_no_rating_is_refused(store, change, message):
@@ -265,7 +267,7 @@ def test_only_the_owner_can_read_the_files(store):
 def test_each_record_is_on_the_disk_before_its_id_is_given(store, monkeypatch):
     synced = []
     fsync = os.fsync
-    monkeypatch.setattr(feedback.os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")) or fsync(fd))
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")) or fsync(fd))
     thumb(store, new_code())
     assert synced == [str(store.path), str(store.folder)]
 
@@ -277,10 +279,10 @@ def test_a_full_disk_leaves_no_half_line(store, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(feedback.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         thumb(store, new_code())
-    monkeypatch.setattr(feedback.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     thumb(store, new_code())
     assert len(read_feedback(store.folder)) == 2
 
@@ -361,14 +363,13 @@ def test_deleting_takes_one_person_out_of_the_files_of_living_processes(store):
 
 DELETER = """
 import os, sys
-import mh_support.feedback as feedback
 from mh_support.feedback import FeedbackStore
 store = FeedbackStore(sys.argv[1], model={"name": "starter", "fingerprint": None}, consent="1")
 fsync, calls = os.fsync, []
 def killed(descriptor):
     fsync(descriptor)
     os.kill(os.getpid(), 9)
-feedback.os.fsync = killed
+os.fsync = killed
 store.delete(sys.argv[2])
 """
 
@@ -404,3 +405,21 @@ def test_a_damaged_line_is_deleted_by_its_person_and_kept_for_others(store):
     other.write_bytes(b"".join(damaged))
     assert store.delete(code) == 1
     assert other.read_bytes() == damaged[0]
+
+
+# --- from the command line --------------------------------------------------------------------------------------------
+
+
+def test_ratings_are_counted_and_taken_out_from_the_command_line(store, capsys):
+    recipe, code, other = load_recipe("feedback"), new_code(), new_code()
+    for person, up in ((code, True), (code, False), (other, True)):
+        thumb(store, person, up=up)
+    choice(store, other)
+    recipe.main([str(store.folder)])
+    assert capsys.readouterr().out.splitlines()[2].split() == ["starter", "2", "1", "1", "2"]
+    recipe.main([str(store.folder), "--delete_code", code.lower()])
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first == "taken out: 2"
+    assert last.split() == ["starter", "1", "0", "1", "1"]
+    with pytest.raises(ValueError, match=r"no feedback at .*missing; give the folder that the server writes it to"):
+        recipe.main([str(store.folder / "missing"), "--delete_code", code])

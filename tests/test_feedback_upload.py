@@ -7,6 +7,7 @@ import json
 import pytest
 from huggingface_hub import HfApi
 from loopback_hub import LoopbackHub
+from training_fixtures import load_recipe
 
 from mh_support.feedback import FeedbackStore, new_code, read_feedback
 from mh_support.feedback_upload import FeedbackUpload
@@ -145,3 +146,16 @@ def test_files_with_other_names_are_left_alone(api, hub, tmp_path, uploads):
     uploads(tmp_path).push()
     assert not (tmp_path / "notes.jsonl").exists()
     assert sorted(hub.files(REPO, "dataset")) == [".gitattributes", "notes.jsonl"]
+
+
+def test_a_person_is_taken_out_of_the_data_set_from_the_command_line(api, hub, tmp_path, uploads, monkeypatch, capsys):
+    upload, code, other = uploads(tmp_path / "server"), new_code(), new_code()
+    store = store_in(tmp_path / "server", upload)
+    thumb(store, code)
+    kept = thumb(store, other)
+    upload.close()
+    monkeypatch.setattr("mh_support.feedback_upload.HfApi", lambda: api)
+    # On a machine that has none of the files yet.
+    load_recipe("feedback").main([str(tmp_path / "mine"), "--delete_code", code, "--repo", REPO])
+    assert capsys.readouterr().out.startswith("taken out: 1\n")
+    assert on_the_hub(hub) == [kept]
