@@ -4,7 +4,7 @@
     python space/app.py --country GB --feedback feedback
 
 On the Hub it takes the model's id from settings.json, which is published beside it, and a Space's variables in place of
-flags: COUNTRY, SPEECH, FEEDBACK, FEEDBACK_REPO, and the secret API_KEY.
+flags: COUNTRY, SPEECH, TRANSLATE, FEEDBACK, FEEDBACK_REPO, and the secret API_KEY.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from pathlib import Path
 
 from mh_support.chat_api import mount_chat_api
 from mh_support.chat_page import build_server, launch
-from mh_support.chat_page.texts import CONSENT, check_country
+from mh_support.chat_page.texts import CONSENT, ENGLISH, check_country, languages
 from mh_support.cli import run
 from mh_support.feedback import FeedbackStore
 from mh_support.feedback_upload import FeedbackUpload
 from mh_support.modeling import state_fingerprint
 from mh_support.speech import Transcriber
 from mh_support.support_bot import SupportBot
+from mh_support.translation import Translator
 
 
 def default_model() -> str:
@@ -42,6 +43,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--model", default=default_model(), help="A run folder, a saved model, an adapter or a Hub id.")
     made.add_argument("--country", default=variable("COUNTRY"), help="ISO 3166 code of the services to name.")
     made.add_argument("--speech", default=variable("SPEECH"), help="Speech model: a folder, a Hub id, or none.")
+    made.add_argument(
+        "--translate",
+        nargs="*",
+        default=(variable("TRANSLATE") or "").split(),
+        metavar="LANGUAGE=TO_ENGLISH,FROM_ENGLISH",
+        help="Translation models, such as de=Helsinki-NLP/opus-mt-de-en,Helsinki-NLP/opus-mt-en-de.",
+    )
     made.add_argument("--feedback", default=variable("FEEDBACK"), help="Folder to keep the ratings of who agrees in.")
     made.add_argument("--feedback_repo", default=variable("FEEDBACK_REPO"), help="Private data set for them as well.")
     made.add_argument("--api_key", default=variable("API_KEY"), help="Key that /v1 asks for; by default it is open.")
@@ -58,6 +66,22 @@ def transcriber(name: str | None) -> Transcriber | None:
         print("no microphone on the page: " + ("as asked" if name else "pip install 'mh-support[speech]' brings one"))
         return None
     return Transcriber.from_pretrained(name)
+
+
+def translators(pairs: Sequence[str]) -> dict[str, Translator]:
+    """Return a translator for each language=to_english,from_english."""
+    made = {}
+    for pair in pairs:
+        language, _, names = pair.partition("=")
+        models = names.split(",")
+        others = [code for code in languages() if code != ENGLISH]
+        if language not in others or len(models) != 2:
+            raise ValueError(
+                f"--translate {pair} is not LANGUAGE=TO_ENGLISH,FROM_ENGLISH with one of {', '.join(others)}; give "
+                "such as de=Helsinki-NLP/opus-mt-de-en,Helsinki-NLP/opus-mt-en-de"
+            )
+        made[language] = Translator.from_pretrained(*models)
+    return made
 
 
 def ratings(arguments: argparse.Namespace, bot: SupportBot, name: str) -> FeedbackStore | None:
@@ -81,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = Path(arguments.model).resolve().name if Path(arguments.model).exists() else arguments.model
     server = build_server(
         bot,
+        translators=translators(arguments.translate),
         transcriber=transcriber(arguments.speech),
         feedback=ratings(arguments, bot, name),
         concurrency=arguments.concurrency,

@@ -35,6 +35,7 @@ from mh_support.feedback import FeedbackStore, read_feedback
 from mh_support.hub import PublishArguments, space_files
 from mh_support.safety import NOTICE, assess, crisis_reply, resources_for
 from mh_support.support_bot import SupportBot
+from mh_support.translation import Untranslatable
 
 ROOT = Path(__file__).resolve().parent.parent
 APP = ROOT / "space" / "app.py"
@@ -320,6 +321,39 @@ def test_in_a_crisis_another_language_has_its_own_words(tiny_tokenizer):
     assert "Telefonseelsorge: 142" in said["text"] and "findahelpline.com" in said["text"]
 
 
+class Phrasebook:
+    """A translator that knows two sentences."""
+
+    pairs = (("Me siento solo.", "I feel alone."), ("¿Desde cuándo?", "Since when?"))
+
+    def to_english(self, text):
+        for spanish, english in self.pairs:
+            if text == spanish:
+                return english
+        raise Untranslatable("not in the book")
+
+    def from_english(self, text):
+        return next(spanish for spanish, english in self.pairs if text == english)
+
+
+def test_who_chooses_a_translated_language_is_answered_in_it(tiny_tokenizer, tmp_path):
+    bot = ScriptedBot(tiny_tokenizer, country="ES")
+    bot.say("Since when?")
+    store = FeedbackStore(tmp_path, model={"name": "scripted", "fingerprint": None}, consent=CONSENT)
+    ((answer, _),) = build_server(bot, translators={"es": Phrasebook()}, feedback=store)._deferred_apis
+    # No proof: a crisis in Spanish may have passed unseen, so that nothing of it may be kept.
+    assert list(answer([user("Me siento solo.")], language="es")) == [
+        {"kind": "model", "text": "¿Desde cuándo?", "proof": ""}
+    ]
+    assert bot.asked[-1] == [user("I feel alone.")]
+    (said,) = answer([user("Otra cosa.")], language="es")
+    assert (said["kind"], said["proof"]) == ("untranslated", "")
+    assert said["text"].startswith("Lo que escribiste no se pudo traducir") and "llama ahora al 112;" in said["text"]
+    (said,) = answer([user(CRISIS)], language="es")
+    assert said == {"kind": "crisis", "text": crisis_message("es", resources_for("ES")), "proof": ""}
+    assert len(bot.given) == 1
+
+
 def test_whoever_comes_when_the_queue_is_full_is_told_so(serve, tiny_tokenizer):
     bot = ScriptedBot(tiny_tokenizer)
     bot.say("One. ", None, "Two.")
@@ -474,6 +508,21 @@ def test_a_country_without_services_is_said_before_anything_is_loaded(launched):
     assert launched == []
 
 
+@pytest.mark.parametrize("pair", ["de=only/one", "xx=a/b,c/d", "en=a/b,c/d", "nonsense"])
+def test_a_translation_that_cannot_be_understood_is_said(pair):
+    with pytest.raises(
+        ValueError, match=rf"^--translate {pair} is not LANGUAGE=TO_ENGLISH,FROM_ENGLISH with one of de, "
+    ):
+        app.translators([pair])
+
+
+def test_a_data_set_for_ratings_needs_a_folder(launched, model):
+    said = r"^--feedback_repo needs a folder to upload from; add --feedback FOLDER$"
+    with pytest.raises(ValueError, match=said):
+        app.main(["--model", str(model), "--feedback_repo", "me/feedback", "--speech", "none"])
+    assert launched == []
+
+
 def test_the_mcp_tool_needs_its_package(model, capfd):
     with pytest.raises(SystemExit):
         mh_support.cli.run(lambda: app.main(["--model", str(model), "--port", str(free_port()), "--mcp"]))
@@ -556,6 +605,7 @@ sys.meta_path = [finder for finder in sys.meta_path if "editable" not in repr(fi
 sys.path_hooks = [hook for hook in sys.path_hooks if "editable" not in repr(hook)]
 import app
 from mh_support.support_bot import SupportBot
+from mh_support.translation import Untranslatable
 
 bot = SupportBot.from_pretrained(model, max_new_tokens=8)
 page = app.build_server(bot)

@@ -30,7 +30,16 @@ from starlette.concurrency import run_in_threadpool
 
 from mh_support.chat_page.limits import MAX_CHARACTERS, MAX_MESSAGES, Limits, checked_conversation
 from mh_support.chat_page.ratings import add_ratings
-from mh_support.chat_page.texts import CONSENT, check_country, crisis_message, help_by_country, languages, preferred
+from mh_support.chat_page.texts import (
+    CONSENT,
+    ENGLISH,
+    check_country,
+    crisis_message,
+    help_by_country,
+    languages,
+    preferred,
+    with_services,
+)
 from mh_support.safety import resources_for
 
 if TYPE_CHECKING:
@@ -39,7 +48,7 @@ if TYPE_CHECKING:
 
     from mh_support.feedback import FeedbackStore
     from mh_support.speech import Transcriber
-    from mh_support.translation import Translator
+    from mh_support.translation import TranslatingBot, Translator
 
 MAX_BYTES = 2_500_000  # Of one request: a minute of speech, or the longest conversation.
 MAX_SECONDS = 60  # Of one recording.
@@ -140,7 +149,7 @@ def _chat(
         temperature: float = default_temperature,
         length: int = longest,
         country: str = default_country or "",
-        language: str = "en",
+        language: str = ENGLISH,
     ) -> Iterator[dict[str, str]]:
         """Reply to a conversation, growing piece by piece, behind the crisis check and the check of replies.
 
@@ -152,8 +161,8 @@ def _chat(
             language: language code of the conversation.
 
         Returns:
-            kind ("model", "crisis" or "safe"), the text so far, and once the model has ended it a proof of that, with
-            which it can be rated.
+            kind ("model", "crisis", "safe" or "untranslated"), the text so far, and once the model has ended it a proof
+            of that, with which it can be rated.
         """
         try:
             conversation = checked_conversation(messages)
@@ -163,18 +172,18 @@ def _chat(
             if language not in languages():
                 raise ValueError(f"language is {language!r}; it is one of {', '.join(languages())}")
             if language in translators:
-                from mh_support.translation import TranslatingBot
-
-                asked = TranslatingBot(asked, translators[language])
+                asked = _translating(asked, translators[language], language)
             stream = asked.stream(conversation, config=config)
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from None
         try:
+            if stream.kind == "crisis" and language != ENGLISH:
+                yield {"kind": "crisis", "text": crisis_message(language, resources_for(country)), "proof": ""}
+                return
             for _ in stream:
-                if stream.kind == "crisis" and language != "en":
-                    stream.text = crisis_message(language, resources_for(country))
                 yield {"kind": stream.kind, "text": stream.text, "proof": ""}
-            if stream.kind == "model" and feedback is not None:
+            # In another language a crisis may have passed unseen, and nothing may be kept of such a conversation.
+            if stream.kind == "model" and feedback is not None and language == ENGLISH:
                 yield {"kind": stream.kind, "text": stream.text, "proof": feedback.sign(conversation, stream.text)}
         finally:
             # Pressing stop ends this generator: the model must not go on writing for nobody.
@@ -192,6 +201,15 @@ def _config(bot: Any, temperature: float, length: int, longest: int) -> Generati
     config: GenerationConfig = copy.deepcopy(bot.config)
     config.update(temperature=float(temperature), max_new_tokens=int(length))
     return config
+
+
+def _translating(bot: Any, translator: Translator, language: str) -> TranslatingBot:
+    """Return the bot behind a translator, with the page's own words for what cannot be translated."""
+    from mh_support.translation import TranslatingBot
+
+    texts = languages()[language]
+    untranslated = with_services(texts["untranslated"], language, bot.resources)
+    return TranslatingBot(bot, translator, untranslated=untranslated, in_english=texts["in_english"])
 
 
 def _on_zero_gpu(function: Callable[..., Any]) -> Callable[..., Any]:

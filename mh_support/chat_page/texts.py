@@ -57,14 +57,18 @@ def check_country(country: str | None) -> str | None:
 def crisis_message(language: str, resources: Resources) -> str:
     """Return the written-out crisis message in a language, with the services of a country."""
     texts = languages()[language]
-    number = texts["emergency_words"] if resources.country is None else resources.emergency
     named = ", ".join(f"{service.name}: {service.number}" for service in resources.services_for())
-    listed = ", ".join(directory.address for directory in resources.directories)
-    people = texts["crisis_services"].replace("{services}", named) if named else ""
-    more = texts["crisis_directories"].replace("{directories}", listed)
-    filled = (paragraph.replace("{number}", number) for paragraph in texts["crisis"])
-    first, *rest = filled
-    return "\n\n".join([first, " ".join(filter(None, [people, more])), *rest])
+    people = [texts["crisis_services"].replace("{services}", named)] if named else []
+    first, *rest = texts["crisis"]
+    paragraphs = [first, " ".join([*people, texts["crisis_directories"]]), *rest]
+    return with_services("\n\n".join(paragraphs), language, resources)
+
+
+def with_services(text: str, language: str, resources: Resources) -> str:
+    """Fill in a country's emergency number and the directories."""
+    number = languages()[language]["emergency_words"] if resources.country is None else resources.emergency
+    directories = ", ".join(directory.address for directory in resources.directories)
+    return text.replace("{number}", number).replace("{directories}", directories)
 
 
 def help_by_country() -> dict[str, Any]:
