@@ -573,6 +573,19 @@ def test_offline_in_the_middle_of_a_reply_nothing_is_lost(page, bot):
     expect(page.locator("#message")).to_have_value("A thought half")
 
 
+@pytest.mark.parametrize(("status", "said"), [(503, "busy"), (500, "failed"), (422, "failed")])
+def test_what_the_server_refuses_is_said_and_can_be_tried_again(page, bot, status, said):
+    page.route("**/queue/join", lambda route: route.fulfill(status=status, body="{}"))
+    say(page, "I feel alone.")
+    expect(page.get_by_role("alert")).to_have_text(ENGLISH[said])
+    assert turns(page) == ["I feel alone."]
+    page.unroute("**/queue/join")
+    press(page, "Try again")
+    whole(page)
+    assert turns(page) == ["I feel alone.", REPLY]
+    expect(page.locator("#problem")).to_be_empty()
+
+
 SERVER = """
 import sys, threading
 from types import SimpleNamespace
@@ -820,6 +833,25 @@ def test_axe_finds_no_fault(visit, bot):
     faults = [(one["id"], one["nodes"][0]["html"]) for run in found for one in run.response["violations"]]
     assert faults == []
     assert all(len(run.response["passes"]) > 20 for run in found)
+
+
+def test_the_pictures_are_taken(tmp_path):
+    root = Path(__file__).resolve().parent.parent
+    picture = tmp_path / "space.png"
+    command = [sys.executable, str(root / "recipes" / "screenshots.py"), f"--output_dir={tmp_path}/pictures"]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, f"--readme_picture={picture}"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    states = ["crisis", "dark", "empty", "feedback", "help", "phone", "phone_crisis", "phone_reply"]
+    states += ["reply", "right_to_left", "settings", "streaming", "voice"]
+    assert sorted(path.stem for path in (tmp_path / "pictures").iterdir()) == states
+    assert done.stdout.splitlines()[0] == f"{tmp_path}/pictures/empty.png"
+    assert picture.stat().st_size < 150_000
+    wrong = subprocess.run([*command, "--browser=/nowhere"], env=environment, capture_output=True, text=True)
+    assert (wrong.returncode, wrong.stderr) == (
+        1,
+        "error: there is no browser at /nowhere; name a Chromium with --browser\n",
+    )
 
 
 def test_the_appearance_can_be_chosen(visit):

@@ -23,6 +23,7 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from gradio_client.utils import QueueError
+from openai import AuthenticationError, OpenAI
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from page_fixtures import CRISIS, REPLY, ScriptedBot, assistant, serving, until, user  # noqa: F401
@@ -68,13 +69,13 @@ class NoModel:
 def served(serve, tiny_tokenizer):
     """A function that makes the served bot anew, and the address of its page."""
     bot = ScriptedBot(tiny_tokenizer)
-    _, address = serve(bot)
+    server, address = serve(bot)
 
     def anew():
         bot.__init__(tiny_tokenizer)
         return bot
 
-    return anew, address
+    return anew, address, server
 
 
 @pytest.fixture
@@ -112,6 +113,11 @@ def test_the_notice_stands_on_the_page_before_any_script_runs(address):
     assert "<title>A small model that listens</title>" in html
     assert '<html lang="en" dir="ltr">' in html
     assert "findahelpline.com" in html[html.index("<noscript>") : html.index("</noscript>")]
+
+
+def test_a_look_at_the_head_alone_finds_the_page(address):
+    answer = httpx.head(address)
+    assert (answer.status_code, answer.headers["referrer-policy"]) == (200, "no-referrer")
 
 
 @pytest.mark.parametrize(
@@ -372,6 +378,15 @@ def test_whoever_comes_when_the_queue_is_full_is_told_so(serve, tiny_tokenizer):
     assert all(job.result(timeout=20)["text"] == "One. Two." for job in waiting)
 
 
+def test_a_session_is_forgotten_when_it_is_over(served, client, bot):
+    """Gradio keeps ten thousand sessions, and takes each request for one; only some may be held at a time."""
+    for _ in range(3):
+        ask(client, user("I feel alone."))
+    blocks = served[2].get_blocks()
+    assert blocks.state_session_capacity == 100
+    assert len(blocks._queue.event_analytics) <= 1
+
+
 # Ratings and recordings
 
 
@@ -471,6 +486,16 @@ def test_a_recording_is_written_down_or_refused_in_one_line(rated, sound, status
     assert (answer.status_code, answer.json()) == (status, said)
 
 
+def test_on_a_space_with_zero_gpu_the_chat_asks_for_one(tiny_tokenizer, tmp_path, monkeypatch):
+    (tmp_path / "spaces.py").write_text(
+        "asked = []\n\ndef GPU(function):\n    asked.append(function)\n    return function\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "spaces", raising=False)
+    answer = answer_of(ScriptedBot(tiny_tokenizer))
+    assert sys.modules.pop("spaces").asked == [answer]
+
+
 # How it is started
 
 
@@ -555,7 +580,8 @@ def free_port():
 
 def test_it_starts_as_a_command_and_answers_and_writes_no_word_of_it_down(model, tmp_path):
     port = free_port()
-    command = [sys.executable, str(APP), "--port", str(port), "--model", str(model), "--country", "GB"]
+    flags = ["--port", str(port), "--model", str(model), "--country", "GB", "--feedback", "ratings", "--api_key", "key"]
+    command = [sys.executable, str(APP), *flags]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen(command, env=environment, cwd=tmp_path, **pipes) as process:
@@ -572,11 +598,17 @@ def test_it_starts_as_a_command_and_answers_and_writes_no_word_of_it_down(model,
             conversation = [user(CRISIS)]
             shown = ask(Client(f"http://127.0.0.1:{port}", verbose=False), *conversation)["text"]
             assert shown == crisis_reply(assess(conversation), resources_for("GB"), 0)
+            # The same replies for OpenAI's clients, under the name of the model's folder.
+            openai = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="key", max_retries=0)
+            completion = openai.chat.completions.create(model=model.name, messages=conversation)
+            assert completion.choices[0].message.content == shown
+            with pytest.raises(AuthenticationError, match="the API key is missing or wrong"):
+                openai.with_options(api_key="wrong").models.list()
         finally:
             process.terminate()
         printed.append(process.stdout.read())
     assert said not in "".join(printed) and "kill" not in "".join(printed) and shown[:20] not in "".join(printed)
-    assert list(tmp_path.iterdir()) == []
+    assert [*tmp_path.rglob("*")] == [tmp_path / "ratings"]
 
 
 # What a published Space gets

@@ -127,6 +127,11 @@ def launch(
         server_name=host,
         server_port=port,
         prevent_thread_lock=True,
+        # The page is ours. Gradio's own would come from another process, and its server ends itself where it has to
+        # wait for that page at the start, as it does when it comes back to many who are trying again.
+        ssr_mode=False,
+        _frontend=False,
+        state_session_capacity=MAX_WAITING,  # Each request is a session of its own, and has no state.
         run_history=False,  # It would keep what people wrote in their browsers.
         mcp_server=mcp,
         quiet=not block,
@@ -231,7 +236,7 @@ def _add_page(server: gr.Server, settings: dict[str, Any]) -> None:
         """Return the number that Gradio's queue knows the chat by."""
         return next(number for number, fn in server.get_blocks().fns.items() if fn.api_name == "chat")
 
-    @server.get("/", include_in_schema=False)
+    @server.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     def page(request: Request, lang: str | None = None) -> HTMLResponse:
         wanted = request.headers.get("accept-language", "").replace(";", ",").split(",")
         language = preferred([lang] if lang else wanted)
