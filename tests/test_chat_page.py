@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -209,6 +211,16 @@ def test_stop_stops_the_model_and_keeps_what_has_come(page, bot):
     say(page, "Still there?")
     whole(page, 2)
     assert bot.asked[-1] == [user("I feel alone."), assistant(PIECES[0].strip()), user("Still there?")]
+
+
+def test_for_who_has_left_the_model_does_not_go_on(visit, bot):
+    pace = threading.Event()
+    bot.script["pieces"] = ("And so on. " for _ in itertools.count() if not pace.wait(0.05))
+    page = visit()
+    say(page, "I feel alone.")
+    expect(page.locator(".assistant .words")).to_contain_text("And so on.")
+    page.close()
+    assert bot.closed.acquire(timeout=30)
 
 
 def test_try_again_undo_and_clear(page, bot):

@@ -11,7 +11,9 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import wave
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
@@ -494,6 +496,22 @@ def test_on_a_space_with_zero_gpu_the_chat_asks_for_one(tiny_tokenizer, tmp_path
     monkeypatch.delitem(sys.modules, "spaces", raising=False)
     answer = answer_of(ScriptedBot(tiny_tokenizer))
     assert sys.modules.pop("spaces").asked == [answer]
+
+
+def test_of_many_recordings_at_once_the_last_are_sent_back(serve, tiny_tokenizer):
+    go_on = threading.Event()
+    held = SimpleNamespace(transcribe=lambda audio: go_on.wait(60) and "words")
+    _, address = serve(ScriptedBot(tiny_tokenizer), transcriber=held)
+    with ThreadPoolExecutor(20) as people:
+        asked = [people.submit(httpx.post, f"{address}voice", content=recording(), timeout=60) for _ in range(20)]
+        until(lambda: sum(one.done() for one in asked) == 12)
+        assert httpx.get(address).status_code == 200
+        go_on.set()
+        answers = [one.result() for one in asked]
+    assert sorted(answer.status_code for answer in answers) == [200] * 8 + [503] * 12
+    assert {answer.text for answer in answers if answer.status_code == 503} == {
+        '{"error":"too many recordings at once; try again in a minute"}'
+    }
 
 
 # How it is started

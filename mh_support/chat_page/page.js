@@ -228,8 +228,8 @@ function undo() {
   if (turns.at(-1)?.role === "assistant") turns.pop().shown.remove();
   const taken = turns.pop();
   taken?.shown.remove();
-  if (taken && !message.value.trim()) {
-    message.value = taken.content;
+  if (taken) {
+    message.value = [taken.content, message.value].filter(Boolean).join("\n");
     tell("undone");
     fit();
   }
@@ -285,7 +285,10 @@ async function speak() {
     tell("transcribing");
     const answer = await fetch("voice", { method: "POST", headers: { "Content-Type": "audio/wav" }, body: sound });
     const { text } = answer.ok ? await answer.json() : { text: "" };
-    if (text) {
+    if (answer.status === 503) {
+      tell();
+      warn("busy");
+    } else if (text) {
       message.value = [message.value.trim(), text].filter(Boolean).join(" ");
       fit();
       tell("transcribed");

@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.resources import files
 from importlib.util import find_spec
 from io import BytesIO
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING, Any
 
 # Before gradio is loaded: nothing about a visit is reported to anybody.
@@ -52,11 +52,12 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 2_500_000  # Of one request: a minute of speech, or the longest conversation.
 MAX_SECONDS = 60  # Of one recording.
+MAX_RECORDINGS = 8  # Waiting to be written down, each of which holds one of the threads that also serve the page.
 MAX_WAITING = 100  # People in the queue; who comes then is told so at once.
 PATHS = (
     *("/", "/page/", "/voice", "/ratings/", "/v1/", "/config", "/gradio_api/info", "/gradio_api/queue/"),
     *("/gradio_api/call/", "/gradio_api/cancel", "/gradio_api/heartbeat/", "/gradio_api/startup-events"),
-    *("/gradio_api/mcp/", "/gradio_api/app_id", "/theme.css", "/robots.txt"),
+    *("/gradio_api/mcp", "/gradio_api/mcp/", "/gradio_api/app_id", "/theme.css", "/robots.txt"),
 )
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".json": "application/json", ".svg": "image/svg+xml"}
 _HEADERS = {
@@ -260,7 +261,7 @@ def _add_page(server: gr.Server, settings: dict[str, Any]) -> None:
 
 def _add_voice(server: gr.Server, transcriber: Transcriber) -> None:
     """Write down what a person said. The recording stays in memory and is gone with the answer."""
-    one_at_a_time = Lock()
+    one_at_a_time, places = Lock(), BoundedSemaphore(MAX_RECORDINGS)
 
     def write_down(recording: bytes) -> str:
         with one_at_a_time:
@@ -269,10 +270,14 @@ def _add_voice(server: gr.Server, transcriber: Transcriber) -> None:
     @server.post("/voice", include_in_schema=False)
     async def voice(request: Request) -> JSONResponse:
         recording = await request.body()
+        if not places.acquire(blocking=False):
+            return JSONResponse({"error": "too many recordings at once; try again in a minute"}, 503)
         try:
             return JSONResponse({"text": await run_in_threadpool(write_down, recording)})
         except ValueError as error:
             return JSONResponse({"error": str(error)}, 422)
+        finally:
+            places.release()
 
 
 def _samples(recording: bytes) -> tuple[int, np.ndarray]:

@@ -66,7 +66,11 @@ def crisis_message(language: str, resources: Resources) -> str:
 
 def with_services(text: str, language: str, resources: Resources) -> str:
     """Fill in a country's emergency number and the directories."""
-    number = languages()[language]["emergency_words"] if resources.country is None else resources.emergency
+    number = (
+        languages()[language]["emergency_words"]
+        if resources.country is None
+        else resources.emergency.replace(" or ", " / ")
+    )
     directories = ", ".join(directory.address for directory in resources.directories)
     return text.replace("{number}", number).replace("{directories}", directories)
 
