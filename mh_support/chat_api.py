@@ -19,11 +19,12 @@ import logging
 import secrets
 import time
 import traceback
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from anyio import CancelScope, fail_after
+from anyio import CancelScope, CapacityLimiter, fail_after, to_thread
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -41,6 +42,7 @@ MAX_BODY_BYTES = 1 << 20
 BODY_SECONDS = 30.0  # A request that comes byte by byte holds its place no longer.
 CONCURRENT_REPLIES = 2  # More at once only make each slower on a CPU.
 MAX_WAITING = 32
+CONCURRENT_CHECKS = 4  # So that long messages cannot take every thread that the server has.
 _POLL_SECONDS = 0.2
 
 _log = logging.getLogger(__name__)
@@ -136,6 +138,7 @@ class _ChatApi:
         self._bot, self._name, self._queue = bot, model_name, queue
         self._key = None if api_key is None else api_key.encode()
         self._started = int(time.time())
+        self._checks = CapacityLimiter(CONCURRENT_CHECKS)
         # So that half of the positions are left for what was said.
         self._max_tokens = int(bot.model.config.max_position_embeddings) // 2
 
@@ -162,7 +165,8 @@ class _ChatApi:
                 raise self._unknown_model()
             try:
                 # Here the crisis check is made; the model writes only when the stream is read.
-                stream = await run_in_threadpool(self._bot.stream, chat.messages, config=chat.config)
+                check = partial(self._bot.stream, chat.messages, config=chat.config)
+                stream = await to_thread.run_sync(check, limiter=self._checks)
             except ValueError as error:
                 raise Refusal(400, str(error), param="messages") from None
             answer = _Answer(self._bot, self._name, chat, stream)
@@ -216,7 +220,7 @@ class _ChatApi:
                         yield piece
             finally:
                 with CancelScope(shield=True):
-                    await run_in_threadpool(answer.stream.close)
+                    await run_in_threadpool(answer.close)
 
     def _refused(self, request: Request) -> Response | None:
         """Return the answer to a request without the key, or None."""
@@ -252,6 +256,11 @@ class _Answer:
         piece = next(self._pieces, None)
         self._text += piece or ""
         return piece
+
+    def close(self) -> None:
+        """Stop the model."""
+        self._pieces.close()
+        self.stream.close()
 
     def whole(self) -> dict[str, Any]:
         """Return the answer to a request that is not streamed."""
@@ -295,7 +304,7 @@ class _Answer:
         return len(self._bot.tokenizer(self._text, add_special_tokens=False)["input_ids"])
 
 
-def _until_stop(stream: ReplyStream, stops: tuple[str, ...]) -> Iterator[str]:
+def _until_stop(stream: ReplyStream, stops: tuple[str, ...]) -> Generator[str, None, None]:
     """Yield what comes before the first of `stops`; they are the model's, and cut off no fixed reply."""
     held, longest = "", max(map(len, stops), default=1)
     for piece in stream:
@@ -316,7 +325,7 @@ def _until_stop(stream: ReplyStream, stops: tuple[str, ...]) -> Iterator[str]:
         yield held
 
 
-def _seeded(pieces: Iterator[str], seed: int) -> Iterator[str]:
+def _seeded(pieces: Iterator[str], seed: int) -> Generator[str, None, None]:
     """Yield a reply that is the same for a seed, as long as no other is written at the same time."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mh_support.dialogue import Message
 
 MAX_MESSAGES = 200
-MAX_CHARACTERS = 32_000  # Of all messages together; the crisis check reads every one of them.
+MAX_CHARACTERS = 16_000  # Of all messages together; the crisis check reads every one of them, in seconds at worst.
 MAX_STOPS, MAX_STOP_CHARACTERS = 16, 200
 MAX_SEED = 2**63 - 1
 _GREEDY_BELOW = 0.01  # Dividing by less than this leaves only the likeliest token anyway, or overflows.

@@ -17,7 +17,7 @@ import secrets
 import time
 import uuid
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -159,16 +159,17 @@ class FeedbackStore:
         replies = {"chosen": chosen, "rejected": rejected}
         return self._add(code, messages, {"kind": "choice"}, replies, reason, proofs)
 
-    def delete(self, code: str) -> int:
+    def delete(self, code: str, ids: Collection[str] | None = None) -> int:
         """Remove every record of a person from every process's file, and return how many there were.
 
-        A crash leaves each file as it was or without them; calling again goes on.
+        With `ids`, only the records that have them: those of a conversation in which a crisis came up later. A crash
+        leaves each file as it was or without them; calling again goes on.
 
         Raises:
             ValueError: no code.
             OSError: the disk refuses, or the data set that they were uploaded to; call again.
         """
-        removed = delete_feedback(self.folder, code)
+        removed = delete_feedback(self.folder, code, ids)
         if self._upload is not None:
             self._upload.push()
         return removed
@@ -219,8 +220,8 @@ class FeedbackStore:
             self._recent.append((now, person))
 
 
-def delete_feedback(folder: str | os.PathLike[str], code: str) -> int:
-    """Remove every record of a person from a folder, also while servers write to it, and return how many there were.
+def delete_feedback(folder: str | os.PathLike[str], code: str, ids: Collection[str] | None = None) -> int:
+    """Do what `FeedbackStore.delete` does without a store, also while servers write to the folder.
 
     Raises:
         ValueError: no code, or no folder.
@@ -229,7 +230,7 @@ def delete_feedback(folder: str | os.PathLike[str], code: str) -> int:
     person, place = person_of(code), Path(folder)
     if not place.is_dir():
         raise ValueError(f"no feedback at {place}; give the folder that the server writes it to")
-    return delete_records(place, person)
+    return delete_records(place, person, ids)
 
 
 def _check_texts(messages: Sequence[Message], replies: Mapping[str, str], reason: str | None) -> None:

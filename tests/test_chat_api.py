@@ -18,8 +18,10 @@ from fastapi import FastAPI
 import mh_support.chat_api as chat_api
 import mh_support.support_bot as support_bot
 from mh_support.chat_api import mount_chat_api
+from mh_support.generation import generation_config
 from mh_support.safety import assess, crisis_reply, resources_for, safe_reply
 from mh_support.support_bot import SupportBot
+from mh_support.translation import TranslatingBot, Untranslatable
 
 KEY = "a-key-of-the-tests"
 LOW = [{"role": "user", "content": "I feel low today."}]
@@ -138,7 +140,8 @@ def test_a_reply_is_the_bots(client, bot):
     (choice,) = answer.choices
     assert (choice.message.role, choice.index) == ("assistant", 0)
     assert answer.mh_support == {"kind": "model"}
-    assert choice.message.content == ask(client, temperature=0, max_tokens=40).choices[0].message.content
+    greedy = generation_config(bot.tokenizer, max_new_tokens=40, do_sample=False, temperature=None, top_p=None)
+    assert choice.message.content == "".join(bot.stream(LOW, config=greedy))
     tokens = len(bot.tokenizer(choice.message.content)["input_ids"])
     assert answer.usage.completion_tokens == tokens > 0
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + tokens
@@ -182,6 +185,23 @@ def test_a_reply_that_fails_the_check_is_replaced_and_marked(client, scripted):
     scripted("You have depression.")
     answer = ask(client, stop=["."])
     assert (answer.choices[0].message.content, answer.mh_support) == (safe_reply(0), {"kind": "safe"})
+
+
+def test_a_bot_that_translates_is_served_alike(bot):
+    class Nothing:
+        def to_english(self, text):
+            raise Untranslatable("the translation model does not know these letters")
+
+    app = FastAPI()
+    translating = TranslatingBot(bot, Nothing(), untranslated="Bitte in anderen Worten.")
+    mount_chat_api(app, translating, model_name="starter", api_key=None)
+    with Server(app) as server, openai.OpenAI(base_url=server.url, api_key="none", max_retries=0) as client:
+        answer = ask(client, max_tokens=1)
+    assert (answer.choices[0].message.content, answer.mh_support) == (
+        "Bitte in anderen Worten.",
+        {"kind": "untranslated"},
+    )
+    assert answer.choices[0].finish_reason == "stop"
 
 
 def test_conversations_at_once_are_not_mixed_up(bot, monkeypatch):
@@ -288,10 +308,10 @@ def test_a_seed_gives_the_same_reply_again_and_leaves_others_to_chance(client):
         ),
         ({"messages": LOW * 201}, 400, "messages", "there are 201 messages; at most 200 are read"),
         (
-            {"messages": [{"role": "user", "content": "a" * 32_001}]},
+            {"messages": [{"role": "user", "content": "a" * 16_001}]},
             400,
             "messages",
-            "the messages have 32001 characters; at most 32000 are read",
+            "the messages have 16001 characters; at most 16000 are read",
         ),
         (
             {"messages": [{"role": "tool", "content": "x"}]},

@@ -110,6 +110,13 @@ def test_each_type_has_its_own_names(hub, api, repo_type):
     assert [kind for kind, _ in hub._store.repos] == [repo_type]
 
 
+def test_squashing_leaves_the_files_and_one_commit(hub, api, repo):
+    files = hub.files(repo)
+    assert len(hub.commits(repo)) == 2
+    api.super_squash_history(repo, commit_message="only one")
+    assert (titles(hub), hub.files(repo)) == (["only one"], files)
+
+
 def test_deleting(hub, api, repo):
     api.delete_repo(repo)
     with pytest.raises(KeyError):

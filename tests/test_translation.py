@@ -40,6 +40,7 @@ INTO_ENGLISH = {
     "So nicht.": "no no no no no no no no",
     "Du bist krank.": "You have depression.",
 }
+WRONG = ["I want to kill myself.", "Ich habe 20 davon.", "Hm.", "So nicht."]
 OUT_OF_ENGLISH = {
     "That sounds lonely.": "Das klingt einsam.",
     "Since when?": "Seit wann?",
@@ -187,6 +188,7 @@ def test_sentences_end_as_their_script_ends_them(text, sentences):
         ("\u043f\u0440\u0438\u0432\u0435\u0442", "the translation model does not know these letters"),
         ("Ich fühle mich allein. Hm.", "nothing came out of the translation"),
         ("allein " * 50, "a sentence is too long for the translation model; say it in shorter ones"),
+        ("Hm. " * 101, "the text has 101 sentences; at most 100 are translated"),
         ("a" * 8_001, "the text has 8001 characters; at most 8000 are translated"),
         (" \n ", "there is nothing to translate"),
     ],
@@ -201,15 +203,30 @@ def test_a_number_that_the_reply_did_not_have_is_refused(translator):
         translator.from_english("Many people are.")
 
 
-def test_a_translation_without_an_end_or_with_an_address_is_refused(translator, monkeypatch):
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ([68, 5, 6, 7], "the translation did not come to an end"),
+        ([68, 5, 1, 0], "the translation holds a sign that is not known"),
+        ([68, 5, 6, 0], "much was lost in translation"),
+    ],
+)
+def test_a_translation_without_an_end_with_an_unknown_sign_or_cut_short_is_refused(translator, target, message):
+    with pytest.raises(Untranslatable, match=f"^{message}$"):
+        translator._to_english._checked("Seit wann?", range(20), target)
+
+
+def test_an_address_that_was_not_there_is_refused(translator, monkeypatch):
     direction = translator._to_english
-    ids = direction._ids("Seit wann?")
-    with pytest.raises(Untranslatable, match=r"^the translation did not come to an end$"):
-        direction._check("Seit wann?", ids, [5, 6, 7], "Since when")
+    monkeypatch.setattr(direction._tokenizer, "decode", lambda *args, **options: "Look at www.example.com")
     with pytest.raises(Untranslatable, match=r"^an address was changed in translation$"):
-        direction._check("Seit wann?", ids, [5, 6, 0], "Look at www.example.com")
-    with pytest.raises(Untranslatable, match=r"^the translation holds a sign that is not known$"):
-        direction._check("Seit wann?", ids, [5, 1, 0], "Since")
+        translator.to_english("Seit wann?")
+
+
+def test_many_sentences_at_once_are_what_each_is_alone(translator):
+    right = [text for text in INTO_ENGLISH if text not in WRONG] * 5
+    assert len(right) > 20
+    assert translator.to_english(" ".join(right)) == " ".join(INTO_ENGLISH[text] for text in right)
 
 
 def test_numbers_are_the_same_in_any_script_and_however_thousands_are_parted():
@@ -283,6 +300,19 @@ def test_a_crisis_that_the_translation_loses_is_seen_in_the_original(bot, transl
     assert bot.stream(said(text)).kind == "crisis"
     # Also where there is no translation at all.
     assert bot.stream(said(f"{text} \u043f\u0440\u0438\u0432\u0435\u0442")).kind == "crisis"
+    assert asked == []
+
+
+@pytest.mark.parametrize("rest", ["Hm.", "\u043f\u0440\u0438\u0432\u0435\u0442.", "allein " * 50, "Ich habe 20 davon."])
+def test_a_crisis_is_seen_in_what_can_be_translated_of_a_message_that_cannot(bot, scripted, rest):
+    asked = scripted("Since when?")
+    text = f"Heute springe ich von der Brücke. {rest}"
+    with pytest.raises(Untranslatable) as raised:
+        bot.translator.to_english(text)
+    assert raised.value.understood.startswith("Tonight I will jump off the bridge.")
+    assert bot.stream(said(text)).kind == "crisis"
+    assert bot.stream(said(text, "Seit wann?", "Seit dem Umzug.")).kind == "crisis"
+    assert bot.stream(said(f"Ich fühle mich allein. {rest}")).kind == "untranslated"
     assert asked == []
 
 
