@@ -37,21 +37,21 @@ class ScriptedBot:
     def say(self, *pieces):
         self.script["pieces"] = pieces
 
-    def stream(self, messages, *, config):
-        self.asked.append(messages)
-        self.settings.append((config.temperature, config.max_new_tokens, self.resources.country))
+    def stream(self, messages, *, config=None):
         assessment = assess(messages)
         if assessment.is_crisis:
+            self.asked.append(messages)
             turn = sum(message["role"] == "user" for message in messages) - 1
             return ReplyStream("crisis", iter([crisis_reply(assessment, self.resources, turn)]))
-        pieces = self.script["pieces"]
-        said = self._say(pieces(messages) if callable(pieces) else pieces)
-        self.streams.append(ReplyStream("model", said))  # held, so that no collector closes it
+        self.streams.append(ReplyStream("model", self._say(messages, config)))  # held, so that no collector closes it
         return self.streams[-1]
 
-    def _say(self, pieces):
+    def _say(self, messages, config):
+        self.asked.append(messages)
+        self.settings.append((config.temperature, config.max_new_tokens, self.resources.country))
+        pieces = self.script["pieces"]
         try:
-            for piece in pieces:
+            for piece in pieces(messages) if callable(pieces) else pieces:
                 if piece is None:
                     assert self.go_on.acquire(timeout=60)
                     continue

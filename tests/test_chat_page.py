@@ -290,6 +290,11 @@ def test_whoever_waits_is_told_how_many_are_before(visit, serve, tiny_tokenizer)
     say(pages[1], "Hello.")
     say(pages[2], "Hello.")
     expect(pages[2].locator("#status")).to_have_text("Waiting for your turn: 1 before you.")
+    # Whoever is in danger does not wait.
+    pages.append(visit(at=address))
+    say(pages[3], CRISIS)
+    expect(pages[3].locator(".crisis")).to_be_visible()
+    expect(pages[2].locator("#status")).to_have_text("Waiting for your turn: 1 before you.")
     busy.go_on.release(3)
     for page in pages:
         whole(page)

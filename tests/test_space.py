@@ -323,6 +323,21 @@ def test_in_a_crisis_who_can_help_is_named_and_the_model_is_not_asked(tiny_token
     assert "988" in again["text"]
 
 
+def test_a_crisis_is_answered_past_the_queue(address, bot):
+    conversation = [user("Hello."), assistant("Hello. What is on your mind?"), user(CRISIS)]
+    answer = httpx.post(f"{address}crisis", json={"messages": conversation, "country": "GB"})
+    expected = crisis_reply(assess(conversation), resources_for("GB"), 1)
+    assert answer.json() == {"kind": "crisis", "text": expected, "proof": ""}
+    answer = httpx.post(f"{address}crisis", json={"messages": conversation, "country": "AT", "language": "de"})
+    assert answer.json()["text"] == crisis_message("de", resources_for("AT"))
+    answer = httpx.post(f"{address}crisis", json={"messages": conversation[:1]})
+    assert answer.json() == {"kind": "none", "text": "", "proof": ""}
+    assert bot.given == []
+    answer = httpx.post(f"{address}crisis", json={"messages": [user("x" * 9000)]})
+    said = {"error": "a message has 9000 characters; the most is 4000: send it in parts"}
+    assert (answer.status_code, answer.json()) == (422, said)
+
+
 def test_in_a_crisis_another_language_has_its_own_words(tiny_tokenizer):
     (said,) = answer_of(SupportBot(NoModel(), tiny_tokenizer))([user(CRISIS)], language="de", country="AT")
     assert said == {"kind": "crisis", "text": crisis_message("de", resources_for("AT")), "proof": ""}

@@ -26,6 +26,7 @@ import gradio as gr
 from fastapi import Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from jinja2 import Environment
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from mh_support.chat_page.limits import MAX_CHARACTERS, MAX_MESSAGES, Limits, checked_conversation
@@ -40,6 +41,7 @@ from mh_support.chat_page.texts import (
     preferred,
     with_services,
 )
+from mh_support.dialogue import Message
 from mh_support.safety import resources_for
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ MAX_SECONDS = 60  # Of one recording.
 MAX_RECORDINGS = 8  # Waiting to be written down, each of which holds one of the threads that also serve the page.
 MAX_WAITING = 100  # People in the queue; who comes then is told so at once.
 PATHS = (
-    *("/", "/page/", "/voice", "/ratings/", "/v1/", "/config", "/gradio_api/info", "/gradio_api/queue/"),
+    *("/", "/page/", "/crisis", "/voice", "/ratings/", "/v1/", "/config", "/gradio_api/info", "/gradio_api/queue/"),
     *("/gradio_api/call/", "/gradio_api/cancel", "/gradio_api/heartbeat/", "/gradio_api/startup-events"),
     *("/gradio_api/mcp", "/gradio_api/mcp/", "/gradio_api/app_id", "/theme.css", "/robots.txt"),
 )
@@ -107,6 +109,7 @@ def build_server(
         "max_seconds": MAX_SECONDS,
     }
     _add_page(server, settings)
+    _add_crisis(server, bot)
     if transcriber is not None:
         _add_voice(server, transcriber)
     if feedback is not None:
@@ -173,10 +176,7 @@ def _chat(
         try:
             conversation = checked_conversation(messages)
             config = _config(bot, temperature, length, longest)
-            asked = copy.copy(bot)  # With resources of its own; all else is shared.
-            asked.resources = resources_for(check_country(country))
-            if language not in languages():
-                raise ValueError(f"language is {language!r}; it is one of {', '.join(languages())}")
+            asked = _there(bot, country, language)
             if language in translators:
                 asked = _translating(asked, translators[language], language)
             stream = asked.stream(conversation, config=config)
@@ -196,6 +196,41 @@ def _chat(
             stream.close()
 
     return chat
+
+
+def _there(bot: Any, country: str, language: str) -> Any:
+    """Return the bot with the services of a country; all else is shared."""
+    if language not in languages():
+        raise ValueError(f"language is {language!r}; it is one of {', '.join(languages())}")
+    there = copy.copy(bot)
+    there.resources = resources_for(check_country(country))
+    return there
+
+
+class _Urgent(BaseModel):
+    """A conversation that may call for people who can help."""
+
+    messages: list[Message]
+    country: str = ""
+    language: str = ENGLISH
+
+
+def _add_crisis(server: gr.Server, bot: Any) -> None:
+    """Answer a crisis past the queue: it takes no model, and whoever is in danger does not wait for others."""
+
+    @server.post("/crisis", include_in_schema=False)
+    def crisis(asked: _Urgent) -> JSONResponse:
+        try:
+            stream = _there(bot, asked.country, asked.language).stream(checked_conversation(asked.messages))
+        except ValueError as error:
+            return JSONResponse({"error": str(error)}, 422)
+        if stream.kind != "crisis":
+            stream.close()
+            return JSONResponse({"kind": "none", "text": "", "proof": ""})
+        text = "".join(stream)
+        if asked.language != ENGLISH:
+            text = crisis_message(asked.language, resources_for(asked.country))
+        return JSONResponse({"kind": "crisis", "text": text, "proof": ""})
 
 
 def _config(bot: Any, temperature: float, length: int, longest: int) -> GenerationConfig:

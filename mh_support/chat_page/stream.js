@@ -10,8 +10,15 @@ export class Problem extends Error {
   }
 }
 
-/** Yield `{waiting}` while others are served, then `{kind, text, proof}` as the reply grows. */
+/** Yield `{waiting}` while others are served, then `{kind, text, proof}` as the reply grows; a crisis does not wait. */
 export async function* streamReply(chat, data, signal) {
+  const [messages, , , country, language] = data;
+  const urgent = await post("crisis", { messages, country, language }, signal);
+  const found = urgent.ok ? await urgent.json() : {};
+  if (found.kind === "crisis") {
+    yield found;
+    return;
+  }
   const session = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   const event = await join(chat, data, session, signal);
   let finished = false;
