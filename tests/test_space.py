@@ -494,7 +494,12 @@ BROKEN = {"error": "the recording is not a WAV file that can be read; record it 
         (
             recording(rate=8_000, frames=b"\0\0" * 8_000 * 70),
             422,
-            {"error": "the recording has 70 seconds; the most is 60"},
+            {"error": "the recording is longer than 60 seconds; say it in parts"},
+        ),
+        (
+            recording()[:24] + bytes(4) + recording()[28:],  # No samples a second, and so without end.
+            422,
+            {"error": "the recording is longer than 60 seconds; say it in parts"},
         ),
     ],
 )

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import copy
 import os
-import wave
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from importlib.resources import files
 from importlib.util import find_spec
-from io import BytesIO
-from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING, Any
 
 # Before gradio is loaded: nothing about a visit is reported to anybody.
@@ -27,10 +24,10 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from jinja2 import Environment
 from pydantic import BaseModel
-from starlette.concurrency import run_in_threadpool
 
 from mh_support.chat_page.limits import MAX_CHARACTERS, MAX_MESSAGES, Limits, checked_conversation
 from mh_support.chat_page.ratings import add_ratings
+from mh_support.chat_page.recordings import MAX_SECONDS, add_recordings
 from mh_support.chat_page.texts import (
     CONSENT,
     ENGLISH,
@@ -45,7 +42,6 @@ from mh_support.dialogue import Message
 from mh_support.safety import resources_for
 
 if TYPE_CHECKING:
-    import numpy as np
     from transformers import GenerationConfig
 
     from mh_support.feedback import FeedbackStore
@@ -53,8 +49,6 @@ if TYPE_CHECKING:
     from mh_support.translation import TranslatingBot, Translator
 
 MAX_BYTES = 2_500_000  # Of one request: a minute of speech, or the longest conversation.
-MAX_SECONDS = 60  # Of one recording.
-MAX_RECORDINGS = 8  # Waiting to be written down, each of which holds one of the threads that also serve the page.
 MAX_WAITING = 100  # People in the queue; who comes then is told so at once.
 PATHS = (
     *("/", "/page/", "/crisis", "/voice", "/ratings/", "/v1/", "/config", "/gradio_api/info", "/gradio_api/queue/"),
@@ -111,7 +105,7 @@ def build_server(
     _add_page(server, settings)
     _add_crisis(server, bot)
     if transcriber is not None:
-        _add_voice(server, transcriber)
+        add_recordings(server, transcriber)
     if feedback is not None:
         add_ratings(server, feedback)
     return server
@@ -292,46 +286,3 @@ def _add_page(server: gr.Server, settings: dict[str, Any]) -> None:
         if name not in served:
             return JSONResponse({"error": "the page has no such file"}, 404)
         return Response(served[name], media_type=_TYPES[name[name.rindex(".") :]], headers=_HEADERS)
-
-
-def _add_voice(server: gr.Server, transcriber: Transcriber) -> None:
-    """Write down what a person said. The recording stays in memory and is gone with the answer."""
-    one_at_a_time, places = Lock(), BoundedSemaphore(MAX_RECORDINGS)
-
-    def write_down(recording: bytes) -> str:
-        with one_at_a_time:
-            return transcriber.transcribe(_samples(recording))
-
-    @server.post("/voice", include_in_schema=False)
-    async def voice(request: Request) -> JSONResponse:
-        recording = await request.body()
-        if not places.acquire(blocking=False):
-            return JSONResponse({"error": "too many recordings at once; try again in a minute"}, 503)
-        try:
-            return JSONResponse({"text": await run_in_threadpool(write_down, recording)})
-        except ValueError as error:
-            return JSONResponse({"error": str(error)}, 422)
-        finally:
-            places.release()
-
-
-def _samples(recording: bytes) -> tuple[int, np.ndarray]:
-    """Return rate and samples, between -1 and 1, of a WAV with one channel of 16 bits.
-
-    Raises:
-        ValueError: it is none, or too long.
-    """
-    import numpy as np
-
-    try:
-        with wave.open(BytesIO(recording)) as sound:
-            rate, shape = sound.getframerate(), (sound.getnchannels(), sound.getsampwidth())
-            frames = sound.readframes(sound.getnframes())
-    except (wave.Error, EOFError, RuntimeError) as error:
-        raise ValueError("the recording is not a WAV file that can be read; record it again") from error
-    if shape != (1, 2):
-        raise ValueError(f"the recording holds {shape[0]} x {8 * shape[1]} bits a sample; send one channel of 16 bits")
-    samples = np.frombuffer(frames[: len(frames) // 2 * 2], dtype="<i2").astype(np.float32) / 32768
-    if len(samples) > rate * (MAX_SECONDS + 5):
-        raise ValueError(f"the recording has {len(samples) / rate:.0f} seconds; the most is {MAX_SECONDS}")
-    return rate, samples
