@@ -579,6 +579,11 @@ def test_a_translation_that_cannot_be_understood_is_said(pair):
         app.translators([pair])
 
 
+def test_somebody_must_be_answered(tiny_tokenizer):
+    with pytest.raises(ValueError, match=r"^concurrency is 0; at least 1 reply must be written at a time$"):
+        build_server(ScriptedBot(tiny_tokenizer), concurrency=0)
+
+
 def test_a_data_set_for_ratings_needs_a_folder(launched, model):
     said = r"^--feedback_repo needs a folder to upload from; add --feedback FOLDER$"
     with pytest.raises(ValueError, match=said):

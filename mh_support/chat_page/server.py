@@ -83,7 +83,12 @@ def build_server(
         transcriber: turns speech into text; without one the page has no microphone.
         feedback: where ratings are kept, of those who agree; without one there are none.
         concurrency: how many replies are written at a time; the others wait, and are told how many are before them.
+
+    Raises:
+        ValueError: concurrency below 1, so that nobody would be answered.
     """
+    if concurrency < 1:
+        raise ValueError(f"concurrency is {concurrency}; at least 1 reply must be written at a time")
     translators = {} if translators is None else translators
     server = gr.Server(title="mh-support", docs_url=None, redoc_url=None, openapi_url=None)
     server.add_middleware(Limits, paths=PATHS, max_bytes=MAX_BYTES)
