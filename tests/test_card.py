@@ -900,7 +900,7 @@ def test_the_spaces_readme() -> None:
         "tags": ["emotional-support", "mental-health", "mh-support"],
     }
     assert len(data.short_description) <= 60
-    assert headings(text) == ["In a crisis", "Privacy", "Run it yourself"]
+    assert headings(text) == ["In a crisis", "Privacy", "Settings", "Run it yourself"]
     assert "git clone https://huggingface.co/spaces/me/kind-space\ncd kind-space\n" in text
     assert "not a human and not a therapist" in text
     assert "\n\n\n" not in text

@@ -770,7 +770,7 @@ def test_a_space_holds_the_app_the_package_and_the_models_name(publish, hub, tra
     package = {name for name in there if "/" in name}
     expected = {
         path.relative_to(ROOT).as_posix()
-        for pattern in ("*.py", "*.json", "py.typed")
+        for pattern in ("*.py", "*.json", "py.typed", "*.html", "*.css", "*.js", "*.svg")
         for path in (ROOT / "mh_support").rglob(pattern)
     }
     expected.add("mh_support/safety/crisis_classifier.safetensors")
@@ -778,7 +778,8 @@ def test_a_space_holds_the_app_the_package_and_the_models_name(publish, hub, tra
     for name in [*package, "app.py", "requirements.txt"]:
         assert there[name] == (ROOT / name if "/" in name else ROOT / "space" / name).read_bytes()
     assert {"mh_support/__init__.py", "mh_support/safety/__init__.py"} < package
-    assert [name for name in there if Path(name).suffix not in (".py", ".json", ".txt", ".md", ".typed")] == [
+    others = [name for name in there if Path(name).suffix not in (".py", ".json", ".txt", ".md", ".typed")]
+    assert [name for name in others if not name.startswith("mh_support/chat_page/")] == [
         "mh_support/safety/crisis_classifier.safetensors"
     ]
 

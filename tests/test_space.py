@@ -1,9 +1,10 @@
-"""The page that a Space shows: with a bot whose replies are written here, and once as it really starts."""
+"""The server that a Space runs: with a bot whose replies are written here, and once as it really starts."""
 
 from __future__ import annotations
 
 import ast
 import importlib.util
+import io
 import json
 import os
 import re
@@ -11,24 +12,37 @@ import socket
 import subprocess
 import sys
 import threading
+import wave
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
+from types import SimpleNamespace
 
+import gradio as gr
 import httpx
 import pytest
 from gradio_client import Client
+from gradio_client.exceptions import AppError
+from gradio_client.utils import QueueError
+from openai import AuthenticationError, OpenAI
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from page_fixtures import CRISIS, REPLY, ScriptedBot, assistant, serving, until, user  # noqa: F401
 from training_fixtures import one_thread, save_model  # noqa: F401
 
 import mh_support.cli
+from mh_support.chat_page import build_server
+from mh_support.chat_page.texts import CONSENT, crisis_message, languages
+from mh_support.feedback import FeedbackStore, read_feedback
 from mh_support.hub import PublishArguments, space_files
 from mh_support.safety import NOTICE, assess, crisis_reply, resources_for
-from mh_support.support_bot import ReplyStream, SupportBot
+from mh_support.support_bot import SupportBot
+from mh_support.translation import Untranslatable
 
 ROOT = Path(__file__).resolve().parent.parent
 APP = ROOT / "space" / "app.py"
-CRISIS = "I want to kill myself tonight."
+PAGE = ROOT / "mh_support" / "chat_page"
 
 
 def load_app():
@@ -41,35 +55,10 @@ def load_app():
 app = load_app()
 
 
-class ScriptedBot:
-    """A bot that says what `pieces` holds, and remembers what it was asked and how often its stream was closed."""
-
-    def __init__(self):
-        self.start_anew()
-
-    def start_anew(self):
-        self.pieces = ["That sounds lonely. ", "What was it like ", "to move?"]
-        self.asked = []
-        self.streams = []
-        self.given = 0
-        self.closed = threading.Semaphore(0)
-
-    def stream(self, messages):
-        self.asked.append(messages)
-        self.streams.append(ReplyStream("model", self._say(self.closed)))  # held, so that no collector closes it
-        return self.streams[-1]
-
-    def _say(self, closed):
-        try:
-            for piece in self.pieces:
-                self.given += 1
-                yield piece
-        finally:
-            closed.release()
-
-
 class NoModel:
     """A model that must not be asked."""
+
+    config = SimpleNamespace(max_position_embeddings=256)
 
     def eval(self):
         return self
@@ -78,114 +67,218 @@ class NoModel:
         raise AssertionError("the model was asked")
 
 
-def user(content):
-    return {"role": "user", "content": content}
-
-
-def assistant(content):
-    return {"role": "assistant", "content": content}
-
-
 @pytest.fixture(scope="module")
-def served():
-    """A scripted bot and the address of a page that it answers on."""
-    bot = ScriptedBot()
-    page = app.build(bot)
-    page.queue().launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
-    yield bot, page.local_url
-    page.close()
+def served(serve, tiny_tokenizer):
+    """A function that makes the served bot anew, and the address of its page."""
+    bot = ScriptedBot(tiny_tokenizer)
+    server, address = serve(bot)
+
+    def anew():
+        bot.__init__(tiny_tokenizer)
+        return bot
+
+    return anew, address, server
 
 
 @pytest.fixture
 def bot(served):
-    served[0].start_anew()
-    return served[0]
+    return served[0]()
 
 
 @pytest.fixture
-def client(served, bot):
+def address(served):
+    return served[1]
+
+
+@pytest.fixture
+def client(address, bot):
     """A new visit to the page."""
-    return Client(served[1], verbose=False)
+    return Client(address, verbose=False)
 
 
-def answer_of(bot, monkeypatch):
-    """Return the function that the page calls with a message and the history."""
-    found, interface = [], app.gr.ChatInterface
-    monkeypatch.setattr(app.gr, "ChatInterface", lambda fn, **options: found.append(fn) or interface(fn, **options))
-    app.build(bot)
-    return found[0]
+def ask(client, *messages, **settings):
+    return client.predict(list(messages), api_name="/chat", **settings)
+
+
+def answer_of(bot):
+    """Return the function that the queue calls with a conversation."""
+    ((chat, _),) = build_server(bot)._deferred_apis
+    return chat
 
 
 # The page
 
 
-def test_the_notice_stands_on_the_page(served):
-    html = httpx.get(served[1]).text
-    config = httpx.get(f"{served[1]}config").json()
-    assert json.dumps(NOTICE)[1:-1] in html
-    (heading,) = [part["props"] for part in config["components"] if part["type"] == "markdown"]
-    assert heading["value"] == f"# A small model that listens\n\n{NOTICE}"
-    assert heading["visible"] is True
-    assert config["title"] == "A small model that listens"
+def test_the_notice_stands_on_the_page_before_any_script_runs(address):
+    html = httpx.get(address).text
+    assert f'<p id="notice" role="note" data-text="notice">{NOTICE}</p>' in html
+    assert "<title>A small model that listens</title>" in html
+    assert '<html lang="en" dir="ltr">' in html
+    assert "findahelpline.com" in html[html.index("<noscript>") : html.index("</noscript>")]
 
 
-def test_nothing_is_reported_and_nothing_kept(served, tmp_path):
-    config = httpx.get(f"{served[1]}config").json()
+def test_a_look_at_the_head_alone_finds_the_page(address):
+    answer = httpx.head(address)
+    assert (answer.status_code, answer.headers["referrer-policy"]) == (200, "no-referrer")
+
+
+@pytest.mark.parametrize(
+    ("asked", "query", "language", "direction"),
+    [
+        ("es-MX,es;q=0.9,en;q=0.8", "", "es", "ltr"),
+        ("xx, ar;q=0.5", "", "ar", "rtl"),
+        ("xx", "", "en", "ltr"),
+        ("fr", "?lang=de", "de", "ltr"),
+        ("fr", "?lang=xx", "en", "ltr"),
+    ],
+)
+def test_the_page_comes_in_the_language_that_the_browser_asks_for(address, asked, query, language, direction):
+    html = httpx.get(f"{address}{query}", headers={"Accept-Language": asked}).text
+    assert f'<html lang="{language}" dir="{direction}">' in html
+    assert languages()[language]["notice"] in html
+
+
+def test_the_browser_is_told_to_let_nothing_leave_the_server(address):
+    headers = httpx.get(address).headers
+    assert headers["content-security-policy"] == (
+        "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; object-src 'none'; "
+        "frame-ancestors 'self' https://huggingface.co https://*.hf.space"
+    )
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "set-cookie" not in headers
+
+
+def test_nothing_is_reported_and_nothing_kept(address):
+    config = httpx.get(f"{address}config").json()
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
     assert config["analytics_enabled"] is False
-    assert not {"flag", "like"} & {target[1] for call in config["dependencies"] for target in call["targets"]}
+    assert config.get("run_history") in (None, False)
 
 
-def test_a_message_has_a_longest_length_and_no_markup_is_run(served):
-    config = httpx.get(f"{served[1]}config").json()
-    parts = {part["type"]: part["props"] for part in config["components"]}
-    assert parts["textbox"]["max_length"] == 4000
-    assert parts["chatbot"]["render_markdown"] is False
+def test_what_a_script_is_told_cannot_end_the_script(serve, tiny_tokenizer, monkeypatch):
+    bot = ScriptedBot(tiny_tokenizer)
+    bot.resources = SimpleNamespace(country="</script><script>alert(1)</script>")
+    html = httpx.get(serve(bot)[1]).text
+    assert "alert(1)" in html and "<script>alert" not in html
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("page/../../setup.cfg", "page/..%2f..%2fsetup.cfg", "page/texts/..%2fen", "page/server.py"),
+        *("gradio_api/file=/etc/passwd", "gradio_api/file=setup.cfg", "gradio_api/proxy=http://127.0.0.1/", "file/x"),
+        *(
+            "gradio_api/upload_progress?upload_id=x",
+            "monitoring",
+            "runs",
+            "docs",
+            "openapi.json",
+            "voice",
+            "ratings/code",
+        ),
+        *("gradio_api//file=/etc/passwd", "%2e%2e/setup.cfg", "static/../../etc/passwd", "assets/index.js"),
+    ],
+)
+def test_paths_lead_to_nothing_but_the_page(address, path):
+    # httpx tidies dots out of a path; a hostile client would not.
+    host, _, port = address.removeprefix("http://").rstrip("/").partition(":")
+    connection = HTTPConnection(host, int(port))
+    connection.request("GET", f"/{path}")
+    answer = connection.getresponse()
+    assert answer.status == 404
+    assert len(answer.read()) < 100
+
+
+def test_nothing_can_be_uploaded(address):
+    answer = httpx.post(f"{address}gradio_api/upload", files={"files": b"x"})
+    assert (answer.status_code, answer.json()) == (404, {"error": "there is nothing here; the page is at /"})
+
+
+def test_too_much_is_refused_before_it_is_read(address):
+    answer = httpx.post(f"{address}gradio_api/queue/join", content=b"x" * 2_500_001)
+    assert (answer.status_code, answer.json()) == (
+        413,
+        {"error": "the request holds 2500001 bytes; the most is 2500000: send less"},
+    )
+    answer = httpx.post(f"{address}gradio_api/queue/join", content=iter([b"x" * 100]))
+    assert (answer.status_code, answer.json()) == (
+        411,
+        {"error": "the request does not say how long it is; send a Content-Length"},
+    )
+
+
+# A conversation
 
 
 def test_a_reply_grows_piece_by_piece(client, bot):
-    assert list(client.submit("I feel alone.", api_name="/answer")) == [
-        "That sounds lonely. ",
-        "That sounds lonely. What was it like ",
-        "That sounds lonely. What was it like to move?",
-    ]
+    said = list(client.submit([user("I feel alone.")], api_name="/chat"))
+    expected = ["That sounds lonely. ", "That sounds lonely. What was it like ", REPLY]
+    assert said == [{"kind": "model", "text": text, "proof": ""} for text in expected]
     assert bot.asked == [[user("I feel alone.")]]
     assert bot.closed.acquire(timeout=10)
 
 
 def test_the_conversation_so_far_goes_along(client, bot):
-    for text in ("I feel alone.", "Since May."):
-        client.predict(text, api_name="/answer")
-    reply = assistant("That sounds lonely. What was it like to move?")
-    assert bot.asked == [[user("I feel alone.")], [user("I feel alone."), reply, user("Since May.")]]
+    conversation = [user("I feel alone."), assistant("Since when?"), user("Since May.")]
+    ask(client, *conversation)
+    assert bot.asked == [conversation]
 
 
-def test_visits_know_nothing_of_each_other(served, client, bot):
-    client.predict("I feel alone.", api_name="/answer")
-    Client(served[1], verbose=False).predict("Hello.", api_name="/answer")
-    assert bot.asked[1] == [user("Hello.")]
+def test_visits_know_nothing_of_each_other(address, client, bot):
+    ask(client, user("I feel alone."))
+    ask(Client(address, verbose=False), user("Hello."))
+    assert bot.asked == [[user("I feel alone.")], [user("Hello.")]]
 
 
-def parts(text):
-    """A message's content as the page sends it."""
-    return [{"type": "text", "text": text}]
+def test_settings_hold_for_one_request(client, bot):
+    ask(client, user("Hello."), temperature=0.3, length=40, country="gb")
+    ask(client, user("Hello."))
+    assert bot.settings == [(0.3, 40, "GB"), (0.7, 128, None)]
+    assert (bot.config.temperature, bot.resources.country) == (0.7, None)
 
 
-@pytest.mark.parametrize("form", [str, parts], ids=["strings", "parts"])
-def test_history_comes_as_strings_or_as_parts(monkeypatch, form):
-    bot = ScriptedBot()
-    extra = {"metadata": None, "options": None}
-    history = [{**user(form("I feel alone.")), **extra}, {**assistant(form("Since when?")), **extra}]
-    assert list(answer_of(bot, monkeypatch)("Since May.", history))[-1] == "".join(bot.pieces)
-    assert bot.asked == [[user("I feel alone."), assistant("Since when?"), user("Since May.")]]
-    assert [turn["content"] for turn in history] == [form("I feel alone."), form("Since when?")]
+@pytest.mark.parametrize(
+    ("messages", "settings", "said"),
+    [
+        ([user("x" * 8001)], {}, "a message has 8001 characters; the most is 4000: send it in parts"),
+        ([user("x")] * 401, {}, "the conversation has 401 messages; the most is 400: start a new one"),
+        ([user(" \n")], {}, "the conversation does not end with something the person said; add a user message"),
+        (
+            [{"role": "root", "content": "x"}],
+            {},
+            "a message has the role 'root'; the roles are system, user and assistant",
+        ),
+        ([user("x")], {"temperature": 9}, "temperature is 9; it is between 0.1 and 1.5"),
+        ([user("x")], {"length": 129}, "length is 129; it is between 8 and 128"),
+        ([user("x")], {"language": "xx"}, f"language is 'xx'; it is one of {', '.join(languages())}"),
+        ([user("x")], {"country": "XX"}, "country is 'XX', which has no services in the table; give one of AT, AU, "),
+    ],
+)
+def test_what_is_out_of_bounds_is_said_in_one_line(tiny_tokenizer, messages, settings, said):
+    bot = ScriptedBot(tiny_tokenizer)
+    bot.stream = lambda conversation, config: SupportBot.stream(bot, conversation)
+    with pytest.raises(gr.Error, match=rf"^['\"]{re.escape(said)}"):
+        next(answer_of(bot)(messages, **settings))
 
 
-@pytest.mark.parametrize("nothing", ["", "  \n"])
-def test_enter_on_nothing_asks_nobody(client, bot, nothing):
-    assert client.predict(nothing, api_name="/answer") is None
-    assert bot.asked == []
-    client.predict("I feel alone.", api_name="/answer")
+def test_a_megabyte_and_ten_thousand_turns_are_answered_and_the_next_person_is_served(client, bot):
+    with pytest.raises(AppError, match=r"a message has 1000000 characters; the most is 4000: send it in parts"):
+        ask(client, user("x" * 1_000_000))
+    with pytest.raises(AppError, match=r"the conversation has 10000 messages; the most is 400: start a new one"):
+        ask(client, *[user("x"), assistant("y")] * 5_000)
+    assert ask(client, user("Hello."))["text"] == REPLY
+    assert bot.asked == [[user("Hello.")]]
+
+
+def test_control_characters_and_halves_of_characters_do_not_reach_the_model(tiny_tokenizer):
+    bot = ScriptedBot(tiny_tokenizer)
+    list(answer_of(bot)([user("a\x00b\x1b[31mc\ud83d \u200fd\n\te\x85")]))
+    assert bot.asked == [[user("ab[31mc? \u200fd\n\te")]]
+
+
+def test_content_comes_as_a_string_or_as_parts(tiny_tokenizer):
+    bot = ScriptedBot(tiny_tokenizer)
+    list(answer_of(bot)([user([{"type": "text", "text": "I feel alone."}])]))
     assert bot.asked == [[user("I feel alone.")]]
 
 
@@ -195,38 +288,250 @@ def endless(piece):
 
 
 def test_pressing_stop_closes_the_stream(client, bot):
-    bot.pieces = endless("and ")
-    job = client.submit("I feel alone.", api_name="/answer")
+    bot.script["pieces"] = endless("and ")
+    job = client.submit([user("I feel alone.")], api_name="/chat")
     next(job)
     assert not bot.closed.acquire(blocking=False)
     assert job.cancel()
     assert bot.closed.acquire(timeout=10)
-    given = bot.given
-    bot.pieces = ["Yes."]
-    assert client.predict("Still there?", api_name="/answer") == "Yes."
-    assert bot.given == given + 1  # the stopped one said no more
+    given = len(bot.given)
+    bot.say("Yes.")
+    assert ask(client, user("Still there?"))["text"] == "Yes."
+    assert len(bot.given) == given + 1  # the stopped one said no more
 
 
-def test_a_closed_answer_closes_the_stream(monkeypatch):
-    bot = ScriptedBot()
-    bot.pieces = endless("and ")
-    stream = answer_of(bot, monkeypatch)("I feel alone.", [])
-    assert [next(stream), next(stream)] == ["and ", "and and "]
+def test_a_closed_answer_closes_the_stream(tiny_tokenizer):
+    bot = ScriptedBot(tiny_tokenizer)
+    bot.script["pieces"] = endless("and ")
+    stream = answer_of(bot)([user("I feel alone.")])
+    assert [next(stream)["text"], next(stream)["text"]] == ["and ", "and and "]
     stream.close()
     assert bot.closed.acquire(blocking=False)
-    assert bot.given == 2
+    assert len(bot.given) == 2
 
 
-def test_in_a_crisis_the_page_shows_who_can_help_and_the_model_is_not_asked(monkeypatch, tiny_tokenizer):
-    bot = SupportBot(NoModel(), tiny_tokenizer, country="GB")
-    answer = answer_of(bot, monkeypatch)
+def test_in_a_crisis_who_can_help_is_named_and_the_model_is_not_asked(tiny_tokenizer):
+    answer = answer_of(SupportBot(NoModel(), tiny_tokenizer, country="GB"))
     conversation = [user("Hello."), assistant("Hello. What is on your mind?"), user(CRISIS)]
     expected = crisis_reply(assess(conversation), resources_for("GB"), 1)
-    assert list(answer(CRISIS, [user(parts("Hello.")), assistant(parts("Hello. What is on your mind?"))])) == [expected]
+    assert list(answer(conversation)) == [{"kind": "crisis", "text": expected, "proof": ""}]
     assert "116 123" in expected
-    # What was said before still counts.
-    (again,) = answer("Thanks.", [user(parts(CRISIS)), assistant(parts(expected))])
-    assert again == crisis_reply(assess([user(CRISIS), assistant(expected), user("Thanks.")]), resources_for("GB"), 1)
+    # What was said before still counts, and the country can be another.
+    conversation = [user(CRISIS), assistant(expected), user("Thanks.")]
+    (again,) = answer(conversation, country="US")
+    assert again["text"] == crisis_reply(assess(conversation), resources_for("US"), 1)
+    assert "988" in again["text"]
+
+
+def test_a_crisis_is_answered_past_the_queue(address, bot):
+    conversation = [user("Hello."), assistant("Hello. What is on your mind?"), user(CRISIS)]
+    answer = httpx.post(f"{address}crisis", json={"messages": conversation, "country": "GB"})
+    expected = crisis_reply(assess(conversation), resources_for("GB"), 1)
+    assert answer.json() == {"kind": "crisis", "text": expected, "proof": ""}
+    answer = httpx.post(f"{address}crisis", json={"messages": conversation, "country": "AT", "language": "de"})
+    assert answer.json()["text"] == crisis_message("de", resources_for("AT"))
+    answer = httpx.post(f"{address}crisis", json={"messages": conversation[:1]})
+    assert answer.json() == {"kind": "none", "text": "", "proof": ""}
+    assert bot.given == []
+    answer = httpx.post(f"{address}crisis", json={"messages": [user("x" * 9000)]})
+    said = {"error": "a message has 9000 characters; the most is 4000: send it in parts"}
+    assert (answer.status_code, answer.json()) == (422, said)
+
+
+def test_in_a_crisis_another_language_has_its_own_words(tiny_tokenizer):
+    (said,) = answer_of(SupportBot(NoModel(), tiny_tokenizer))([user(CRISIS)], language="de", country="AT")
+    assert said == {"kind": "crisis", "text": crisis_message("de", resources_for("AT")), "proof": ""}
+    assert "Telefonseelsorge: 142" in said["text"] and "findahelpline.com" in said["text"]
+
+
+class Phrasebook:
+    """A translator that knows two sentences."""
+
+    pairs = (("Me siento solo.", "I feel alone."), ("¿Desde cuándo?", "Since when?"))
+
+    def to_english(self, text):
+        for spanish, english in self.pairs:
+            if text == spanish:
+                return english
+        raise Untranslatable("not in the book")
+
+    def from_english(self, text):
+        return next(spanish for spanish, english in self.pairs if text == english)
+
+
+def test_who_chooses_a_translated_language_is_answered_in_it(tiny_tokenizer, tmp_path):
+    bot = ScriptedBot(tiny_tokenizer, country="ES")
+    bot.say("Since when?")
+    store = FeedbackStore(tmp_path, model={"name": "scripted", "fingerprint": None}, consent=CONSENT)
+    ((answer, _),) = build_server(bot, translators={"es": Phrasebook()}, feedback=store)._deferred_apis
+    # No proof: a crisis in Spanish may have passed unseen, so that nothing of it may be kept.
+    assert list(answer([user("Me siento solo.")], language="es")) == [
+        {"kind": "model", "text": "¿Desde cuándo?", "proof": ""}
+    ]
+    assert bot.asked[-1] == [user("I feel alone.")]
+    (said,) = answer([user("Otra cosa.")], language="es")
+    assert (said["kind"], said["proof"]) == ("untranslated", "")
+    assert said["text"].startswith("Lo que escribiste no se pudo traducir") and "llama ahora al 112;" in said["text"]
+    (said,) = answer([user(CRISIS)], language="es")
+    assert said == {"kind": "crisis", "text": crisis_message("es", resources_for("ES")), "proof": ""}
+    assert len(bot.given) == 1
+
+
+def test_whoever_comes_when_the_queue_is_full_is_told_so(serve, tiny_tokenizer):
+    bot = ScriptedBot(tiny_tokenizer)
+    bot.say("One. ", None, "Two.")
+    server, address = serve(bot, concurrency=1)
+    server.get_blocks()._queue.max_size = 2
+    clients = [Client(address, verbose=False) for _ in range(4)]
+    first = clients[0].submit([user("Hello.")], api_name="/chat")
+    next(first)
+    waiting = [client.submit([user("Hello.")], api_name="/chat") for client in clients[1:3]]
+    until(lambda: len(server.get_blocks()._queue) == 2)
+    with pytest.raises(QueueError, match=r"^Queue is full! Please try again\.$"):
+        ask(clients[3], user("Hello."))
+    for _ in range(10):
+        bot.go_on.release()
+    assert first.result(timeout=20)["text"] == "One. Two."
+    assert all(job.result(timeout=20)["text"] == "One. Two." for job in waiting)
+
+
+def test_a_session_is_forgotten_when_it_is_over(served, client, bot):
+    """Gradio keeps ten thousand sessions, and takes each request for one; only some may be held at a time."""
+    for _ in range(3):
+        ask(client, user("I feel alone."))
+    blocks = served[2].get_blocks()
+    assert blocks.state_session_capacity == 100
+    assert len(blocks._queue.event_analytics) <= 1
+
+
+# Ratings and recordings
+
+
+@pytest.fixture(scope="module")
+def rated(serve, tiny_tokenizer, tmp_path_factory):
+    """The address of a page that keeps ratings, with the folder that it keeps them in."""
+    folder = tmp_path_factory.mktemp("feedback")
+    store = FeedbackStore(folder, model={"name": "scripted", "fingerprint": None}, consent=CONSENT)
+    transcriber = SimpleNamespace(transcribe=lambda audio: f"{len(audio[1])} samples at {audio[0]}")
+    return serve(ScriptedBot(tiny_tokenizer), feedback=store, transcriber=transcriber)[1], folder
+
+
+@pytest.fixture
+def thumb(rated):
+    """A rating that would be kept."""
+    reply = ask(Client(rated[0], verbose=False), user("I feel alone."))
+    assert (reply["text"], len(reply["proof"])) == (REPLY, 64)
+    code = httpx.post(f"{rated[0]}ratings/code").json()["code"]
+    said = {"messages": [user("I feel alone.")], "reply": REPLY, "proof": reply["proof"], "up": True}
+    return {"code": code, "consent": CONSENT, **said}
+
+
+def test_a_rating_is_kept_until_its_code_deletes_it(rated, thumb):
+    answer = httpx.post(f"{rated[0]}ratings/thumb", json=thumb)
+    assert (answer.status_code, answer.json()) == (200, {"kept": True})
+    (record,) = read_feedback(rated[1])
+    assert (record["reply"], record["up"], record["consent"]) == (REPLY, True, CONSENT)
+    delete = {"code": thumb["code"]}
+    assert httpx.post(f"{rated[0]}ratings/delete", json=delete).json() == {"deleted": 1}
+    assert httpx.post(f"{rated[0]}ratings/delete", json=delete).json() == {"deleted": 0}
+    assert read_feedback(rated[1]) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "said"),
+    [
+        ({"consent": "yes"}, 403, "the consent is to another text; agree to the one on the page"),
+        ({"reply": "Never said."}, 422, None),
+        ({"messages": [user("Never written.")]}, 422, None),
+        ({"proof": "0" * 64}, 422, None),
+        ({"code": "short"}, 422, None),
+        ({"messages": [user("x" * 9000)]}, 422, "a message has 9000 characters; the most is 4000: send it in parts"),
+        ({"messages": [user("x")] * 401}, 422, "the conversation has 401 messages; the most is 400: start a new one"),
+        ({"person": "somebody else"}, 422, None),
+        ({"up": {"$gt": 1}}, 422, None),
+    ],
+)
+def test_what_is_forged_or_too_much_is_not_kept(rated, thumb, change, status, said):
+    answer = httpx.post(f"{rated[0]}ratings/thumb", json={**thumb, **change})
+    assert answer.status_code == status
+    assert said is None or answer.json() == {"error": said}
+    assert read_feedback(rated[1]) == []
+
+
+def test_a_page_that_keeps_no_ratings_has_no_way_to_send_them(address):
+    assert httpx.post(f"{address}ratings/code").status_code == 404
+    assert 'id="settings-data">' in httpx.get(address).text
+    assert '"consent": null' in httpx.get(address).text
+
+
+def recording(channels=1, width=2, rate=16_000, frames=b"\0\0" * 800):
+    held = io.BytesIO()
+    with wave.open(held, "wb") as sound:
+        sound.setnchannels(channels)
+        sound.setsampwidth(width)
+        sound.setframerate(rate)
+        sound.writeframes(frames)
+    return held.getvalue()
+
+
+BROKEN = {"error": "the recording is not a WAV file that can be read; record it again"}
+
+
+@pytest.mark.parametrize(
+    ("sound", "status", "said"),
+    [
+        (recording(), 200, {"text": "800 samples at 16000"}),
+        (recording()[:300], 200, {"text": "128 samples at 16000"}),
+        (b"", 422, {"error": "the recording is not a WAV file that can be read; record it again"}),
+        (
+            b"RIFF\xff\xff\xff\xffWAVEfmt ",
+            422,
+            {"error": "the recording is not a WAV file that can be read; record it again"},
+        ),
+        (b"OggS" * 50, 422, {"error": "the recording is not a WAV file that can be read; record it again"}),
+        (recording(2), 422, {"error": "the recording holds 2 x 16 bits a sample; send one channel of 16 bits"}),
+        (recording(1, 1), 422, {"error": "the recording holds 1 x 8 bits a sample; send one channel of 16 bits"}),
+        (
+            recording(rate=8_000, frames=b"\0\0" * 8_000 * 70),
+            422,
+            {"error": "the recording is longer than 60 seconds; say it in parts"},
+        ),
+        (
+            recording()[:24] + bytes(4) + recording()[28:],  # No samples a second, and so without end.
+            422,
+            {"error": "the recording is longer than 60 seconds; say it in parts"},
+        ),
+    ],
+)
+def test_a_recording_is_written_down_or_refused_in_one_line(rated, sound, status, said):
+    answer = httpx.post(f"{rated[0]}voice", content=sound)
+    assert (answer.status_code, answer.json()) == (status, said)
+
+
+def test_on_a_space_with_zero_gpu_the_chat_asks_for_one(tiny_tokenizer, tmp_path, monkeypatch):
+    (tmp_path / "spaces.py").write_text(
+        "asked = []\n\ndef GPU(function):\n    asked.append(function)\n    return function\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "spaces", raising=False)
+    answer = answer_of(ScriptedBot(tiny_tokenizer))
+    assert sys.modules.pop("spaces").asked == [answer]
+
+
+def test_of_many_recordings_at_once_the_last_are_sent_back(serve, tiny_tokenizer):
+    go_on = threading.Event()
+    held = SimpleNamespace(transcribe=lambda audio: go_on.wait(60) and "words")
+    _, address = serve(ScriptedBot(tiny_tokenizer), transcriber=held)
+    with ThreadPoolExecutor(20) as people:
+        asked = [people.submit(httpx.post, f"{address}voice", content=recording(), timeout=60) for _ in range(20)]
+        until(lambda: sum(one.done() for one in asked) == 12)
+        assert httpx.get(address).status_code == 200
+        go_on.set()
+        answers = [one.result() for one in asked]
+    assert sorted(answer.status_code for answer in answers) == [200] * 8 + [503] * 12
+    assert {answer.text for answer in answers if answer.status_code == 503} == {
+        '{"error":"too many recordings at once; try again in a minute"}'
+    }
 
 
 # How it is started
@@ -236,7 +541,7 @@ def test_in_a_crisis_the_page_shows_who_can_help_and_the_model_is_not_asked(monk
 def launched(monkeypatch):
     """What the page was launched with, instead of launching it."""
     calls = []
-    monkeypatch.setattr(app.gr.Blocks, "launch", lambda page, **options: calls.append(options))
+    monkeypatch.setattr(app, "launch", lambda server, **options: calls.append(options))
     return calls
 
 
@@ -249,8 +554,8 @@ def test_it_listens_to_this_machine_only_unless_asked_otherwise(launched, model)
     app.main(["--model", str(model)])
     app.main(["--model", str(model), "--host", "0.0.0.0", "--port", "8123", "--country", "IN"])
     assert launched == [
-        {"server_name": None, "server_port": None, "theme": app.THEME},
-        {"server_name": "0.0.0.0", "server_port": 8123, "theme": app.THEME},
+        {"host": None, "port": None, "mcp": False},
+        {"host": "0.0.0.0", "port": 8123, "mcp": False},
     ]
 
 
@@ -260,8 +565,41 @@ def test_a_model_that_is_not_there_is_said_before_anything_is_served(launched):
     assert launched == []
 
 
-def test_a_port_that_is_taken_is_said_in_one_line(served, model, capfd):
-    port = served[1].rstrip("/").rpartition(":")[2]
+def test_a_country_without_services_is_said_before_anything_is_loaded(launched):
+    with pytest.raises(ValueError, match=r"^country is 'XX', which has no services in the table; give one of AT, AU, "):
+        app.main(["--model", "./no-such-model", "--country", "XX"])
+    assert launched == []
+
+
+@pytest.mark.parametrize("pair", ["de=only/one", "xx=a/b,c/d", "en=a/b,c/d", "nonsense"])
+def test_a_translation_that_cannot_be_understood_is_said(pair):
+    with pytest.raises(
+        ValueError, match=rf"^--translate {pair} is not LANGUAGE=TO_ENGLISH,FROM_ENGLISH with one of de, "
+    ):
+        app.translators([pair])
+
+
+def test_somebody_must_be_answered(tiny_tokenizer):
+    with pytest.raises(ValueError, match=r"^concurrency is 0; at least 1 reply must be written at a time$"):
+        build_server(ScriptedBot(tiny_tokenizer), concurrency=0)
+
+
+def test_a_data_set_for_ratings_needs_a_folder(launched, model):
+    said = r"^--feedback_repo needs a folder to upload from; add --feedback FOLDER$"
+    with pytest.raises(ValueError, match=said):
+        app.main(["--model", str(model), "--feedback_repo", "me/feedback", "--speech", "none"])
+    assert launched == []
+
+
+def test_the_mcp_tool_needs_its_package(model, capfd):
+    with pytest.raises(SystemExit):
+        mh_support.cli.run(lambda: app.main(["--model", str(model), "--port", str(free_port()), "--mcp"]))
+    said = "error: the MCP server needs a package that is not installed; run: pip install 'gradio[mcp]'\n"
+    assert capfd.readouterr().err.endswith(said)
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(address, model, capfd):
+    port = address.rstrip("/").rpartition(":")[2]
     capfd.readouterr()
     with pytest.raises(SystemExit) as ended:
         mh_support.cli.run(lambda: app.main(["--model", str(model), "--port", port]))
@@ -285,7 +623,8 @@ def free_port():
 
 def test_it_starts_as_a_command_and_answers_and_writes_no_word_of_it_down(model, tmp_path):
     port = free_port()
-    command = [sys.executable, str(APP), "--port", str(port), "--model", str(model), "--country", "GB"]
+    flags = ["--port", str(port), "--model", str(model), "--country", "GB", "--feedback", "ratings", "--api_key", "key"]
+    command = [sys.executable, str(APP), *flags]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen(command, env=environment, cwd=tmp_path, **pipes) as process:
@@ -298,15 +637,21 @@ def test_it_starts_as_a_command_and_answers_and_writes_no_word_of_it_down(model,
             assert f"http://127.0.0.1:{port}" in "".join(printed), printed
             client = Client(f"http://127.0.0.1:{port}", verbose=False)
             said = "My river letter hurts"
-            assert client.predict(said, api_name="/answer").strip()
+            assert ask(client, user(said))["text"].strip()
             conversation = [user(CRISIS)]
-            shown = Client(f"http://127.0.0.1:{port}", verbose=False).predict(CRISIS, api_name="/answer")
+            shown = ask(Client(f"http://127.0.0.1:{port}", verbose=False), *conversation)["text"]
             assert shown == crisis_reply(assess(conversation), resources_for("GB"), 0)
+            # The same replies for OpenAI's clients, under the name of the model's folder.
+            openai = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="key", max_retries=0)
+            completion = openai.chat.completions.create(model=model.name, messages=conversation)
+            assert completion.choices[0].message.content == shown
+            with pytest.raises(AuthenticationError, match="the API key is missing or wrong"):
+                openai.with_options(api_key="wrong").models.list()
         finally:
             process.terminate()
         printed.append(process.stdout.read())
     assert said not in "".join(printed) and "kill" not in "".join(printed) and shown[:20] not in "".join(printed)
-    assert list(tmp_path.iterdir()) == []
+    assert [*tmp_path.rglob("*")] == [tmp_path / "ratings"]
 
 
 # What a published Space gets
@@ -335,9 +680,10 @@ sys.meta_path = [finder for finder in sys.meta_path if "editable" not in repr(fi
 sys.path_hooks = [hook for hook in sys.path_hooks if "editable" not in repr(hook)]
 import app
 from mh_support.support_bot import SupportBot
+from mh_support.translation import Untranslatable
 
 bot = SupportBot.from_pretrained(model, max_new_tokens=8)
-page = app.build(bot)
+page = app.build_server(bot)
 replies = [bot.reply([{"role": "user", "content": text}]) for text in ("My river letter hurts", crisis)]
 files = sorted(module.__file__ for name, module in sys.modules.items() if name.split(".")[0] in ("mh_support", "app"))
 print(json.dumps({"model": app.default_model(), "replies": replies, "files": files}))
