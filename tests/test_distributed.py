@@ -121,7 +121,10 @@ def test_each_row_is_trained_on_once_an_epoch_by_one_of_them(finished, tiny_toke
 
 def test_killed_within_an_epoch_they_end_as_if_they_had_not_been(pair, finished, tmp_path):
     folder = tmp_path / "run"
-    assert pair(folder, die_at="checkpoint-8/trainer_state.json") == [-signal.SIGKILL, -signal.SIGKILL]
+    killed, other = pair(folder, die_at="checkpoint-8/trainer_state.json")
+    # On a busy machine the second finds its peer gone before it is killed itself.
+    assert killed == -signal.SIGKILL
+    assert other in (1, -signal.SIGKILL)
     assert RunFolder(folder).record()["finished"] is None
     assert pair(folder) == [0, 0]
     run = RunFolder.open(folder)
