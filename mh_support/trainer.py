@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
-import platform
 from typing import Any
 
 from transformers import DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
 from mh_support.dialogue import IGNORED
 from mh_support.frozen_prefix import FrozenPrefix
+from mh_support.memory import keep_freed_memory
 from mh_support.packing import PackingCollator, can_pack, pack_forward
-
-# The numbers that glibc's malloc.h gives to what mallopt sets.
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 class DialogueTrainer(Trainer):
@@ -53,15 +49,3 @@ class DialogueTrainer(Trainer):
         columns: Any = self._signature_columns
         if "row" not in columns:
             columns.append("row")
-
-
-def keep_freed_memory() -> bool:
-    """Let the C library keep what tensors free for the next ones; say whether it could be told.
-
-    By default large tensors are given back to the kernel when they are freed, and each new one is zeroed page by page
-    when it is first touched: on a CPU this took longer than most of what is computed with them.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, 2**31 - 1))

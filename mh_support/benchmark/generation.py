@@ -15,7 +15,7 @@ WAYS = {
     "ours": "ours, batched and sorted",
 }
 GREEDY: dict[str, Any] = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "repetition_penalty": 1.0}
-BATCH = 16
+PIPELINE_BATCH = 16
 
 
 def save_prompts(folder: Path, dialogues: Sequence[Any], count: int) -> None:
@@ -43,7 +43,7 @@ def _pipeline(folder: str, new_tokens: int, *, batched: bool) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
     chat = pipeline("text-generation", model=model, tokenizer=tokenizer, device="cpu")
-    settings = {"max_new_tokens": new_tokens, "do_sample": False, "batch_size": BATCH if batched else 1}
+    settings = {"max_new_tokens": new_tokens, "do_sample": False, "batch_size": PIPELINE_BATCH if batched else 1}
 
     def reply(prompts: list[Any]) -> list[str]:
         return [found[0]["generated_text"][-1]["content"].strip() for found in chat(prompts, **settings)]
@@ -53,13 +53,15 @@ def _pipeline(folder: str, new_tokens: int, *, batched: bool) -> Any:
 
 def _ours(folder: str, new_tokens: int) -> Any:
     from mh_support.generation import generate_replies, generation_config
+    from mh_support.memory import keep_freed_memory
     from mh_support.modeling import load_model, load_tokenizer
 
+    keep_freed_memory()  # As scoring does.
     model, tokenizer = load_model(folder), load_tokenizer(folder)
     config = generation_config(tokenizer, max_new_tokens=new_tokens, **GREEDY)
 
     def reply(prompts: list[Any]) -> list[str]:
-        return [found.text for found in generate_replies(model, tokenizer, prompts, config, batch_size=BATCH)]
+        return [found.text for found in generate_replies(model, tokenizer, prompts, config)]
 
     return reply
 
@@ -77,8 +79,8 @@ def measure_serving(folder: str, new_tokens: int, conversations: int = 4) -> dic
     for prompt in read_json(Path(folder) / "prompts.json")[: conversations + 1]:
         started = time.perf_counter()
         pieces = stream_reply(model, tokenizer, prompt, config)
-        # Pieces are words: the first may be empty, until a word is whole.
-        next(piece for piece in pieces if piece)
+        # Pieces are words: the first may be empty, until a word is whole, and random weights may say none.
+        next((piece for piece in pieces if piece), None)
         first.append(time.perf_counter() - started)
         for _ in pieces:
             pass

@@ -50,7 +50,7 @@ class BenchmarkArguments:
     bf16: bool | None = field(default=None, metadata={"help": "Train in bf16; by default where the processor does."})
     layers: int = field(default=12, metadata={"help": "Blocks of the model; 12 are GPT-2's."})
     width: int = field(default=768, metadata={"help": "Width of the model; 768 is GPT-2's."})
-    prompts: int = field(default=32, metadata={"help": "Conversations to reply to."})
+    prompts: int = field(default=64, metadata={"help": "Conversations to reply to."})
     new_tokens: int = field(default=64, metadata={"help": "Tokens of a reply."})
     sizes: list[int] = field(
         default_factory=lambda: list(SIZES[:2]),

@@ -100,7 +100,7 @@ def make_model(folder: Path, tokenizer: PreTrainedTokenizerBase, *, dropout: flo
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
-    drop = {"resid_pdrop": dropout, "embd_pdrop": dropout, "attn_pdrop": dropout}
+    drop: dict[str, Any] = {"resid_pdrop": dropout, "embd_pdrop": dropout, "attn_pdrop": dropout}
     ends = {name: tokenizer.eos_token_id for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     GPT2LMHeadModel(GPT2Config(**drop, **ends, **shape)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
