@@ -25,7 +25,7 @@ from datasets import concatenate_datasets
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mh_support.files import read_json, write_json
+from mh_support.files import read_json, sweep_drafts, write_json
 from mh_support.modeling import count_parameters, evaluating
 from mh_support.packing import PackingCollator, blocks_output, can_pack, causal_lm
 
@@ -39,6 +39,7 @@ FORMAT = 1
 # Computed and marked as done together: enough for matrices of a good size, seconds of work to lose in a kill.
 TOKENS_AT_ONCE = 4096
 _BYTES = 4  # Of a number in fp32.
+_FILES = ("key.json", "hidden.bin", "done.bin")
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,9 @@ class FrozenPrefix:
         key: all that the contents follow from.
         layout: the rows' lengths and the width.
         first_block: the number of blocks whose output this is, which is the block that it goes into.
+
+    Raises:
+        ValueError: the folder holds anything else.
     """
 
     def __init__(self, folder: Path, key: dict[str, Any], layout: Layout, first_block: int) -> None:
@@ -81,15 +85,16 @@ class FrozenPrefix:
 
     def _open(self, key: dict[str, Any]) -> None:
         """Map the files, which are made where there are none that belong to `key`."""
-        self.reused = _key_in(self.folder) == key
-        if not self.reused:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
-        mode: Any = "r+" if self.reused else "w+"
         shape = (self._starts[-1], self.layout.width)
-        self._hidden = np.memmap(self.folder / "hidden.bin", dtype=np.float32, mode=mode, shape=shape)
-        self._done = np.memmap(self.folder / "done.bin", dtype=np.uint8, mode=mode, shape=(len(self._blocks),))
-        if not self.reused:
+        hidden, done = self.folder / "hidden.bin", self.folder / "done.bin"
+        whole = hidden.is_file() and hidden.stat().st_size == self.layout.bytes and done.is_file()
+        reused = whole and _key_in(self.folder) == key
+        if not reused:
+            _clear(self.folder)
+        mode: Any = "r+" if reused else "w+"
+        self._hidden = np.memmap(hidden, dtype=np.float32, mode=mode, shape=shape)
+        self._done = np.memmap(done, dtype=np.uint8, mode=mode, shape=(len(self._blocks),))
+        if not reused:
             # Last, since it says that the files are there and of this size.
             write_json(self.folder / "key.json", key)
 
@@ -128,6 +133,21 @@ class FrozenPrefix:
 
 def _packed_output(model: Any, batch: dict[str, Tensor], end: int) -> Tensor:
     return blocks_output(model, batch["lengths"].tolist(), batch["input_ids"], batch["position_ids"], end=end)
+
+
+def _clear(folder: Path) -> None:
+    """Make the folder, or remove from it what an earlier cache left; somebody else's files stay, and are refused."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; give --frozen_prefix_dir a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep_drafts(folder)
+    strangers = sorted({entry.name for entry in folder.iterdir()} - set(_FILES))
+    if strangers:
+        raise ValueError(
+            f"{folder} holds {strangers[0]}, which is no output of frozen blocks; give --frozen_prefix_dir a new folder"
+        )
+    for name in _FILES:
+        (folder / name).unlink(missing_ok=True)
 
 
 def _key_in(folder: Path) -> Any:
@@ -204,6 +224,8 @@ def _reason_against(plan: Plan, arguments: FinetuneArguments) -> str | None:
         return f"the cache of frozen blocks is for GPT-2's architecture, not for {type(causal_lm(plan.model)).__name__}"
     if arguments.world_size > 1 or arguments.fsdp or arguments.deepspeed is not None:
         return "the cache of frozen blocks is for training in one process"
+    if arguments.label_smoothing_factor:
+        return "the cache of frozen blocks is for training without label smoothing"
     if arguments.fp16:
         return "the cache of frozen blocks is for fp32 and bf16, not for fp16"
     if frozen_blocks(plan.model) == 0:

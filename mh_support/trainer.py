@@ -39,13 +39,16 @@ class DialogueTrainer(Trainer):
         if can_pack(model) and not (args.fsdp or args.deepspeed is not None or args.label_smoothing_factor):
             pack_forward(model, 0 if prefix is None else prefix.first_block)
             collator = PackingCollator(prefix)
+        elif prefix is not None:
+            raise ValueError("the output of frozen blocks is for models and arguments that rows are packed with")
+        self._by_row = prefix is not None
         if args.device.type == "cpu":
             keep_freed_memory()
         super().__init__(model=model, args=args, processing_class=tokenizer, data_collator=collator, **kwargs)
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        # Not for the model but for the collator, which finds the frozen blocks' output by it.
         columns: Any = self._signature_columns
-        if "row" not in columns:
+        if self._by_row and "row" not in columns:
+            # Not for the model but for the collator, which finds the frozen blocks' output by it.
             columns.append("row")

@@ -223,6 +223,29 @@ def test_a_folder_whose_key_cannot_be_read_is_made_anew(tmp_path, model, data, d
     assert opened(model, data, tmp_path / "kept")[3].missing != []
 
 
+def test_a_folder_whose_files_are_gone_or_short_is_made_anew(tmp_path, model, data):
+    for name in ("hidden.bin", "done.bin"):
+        trainer_of(*opened(model, data, tmp_path / "kept"))
+        (tmp_path / "kept" / name).unlink()
+        assert opened(model, data, tmp_path / "kept")[3].missing != []
+    trainer_of(*opened(model, data, tmp_path / "kept"))
+    os.truncate(tmp_path / "kept" / "hidden.bin", 100)
+    assert opened(model, data, tmp_path / "kept")[3].missing != []
+
+
+def test_somebody_elses_folder_is_left_alone(tmp_path, model, data):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    (tmp_path / "mine" / "hidden.bin").write_text("precious too")
+    message = r"mine holds thesis\.txt, which is no output of frozen blocks; give --frozen_prefix_dir a new folder$"
+    with pytest.raises(ValueError, match=message):
+        opened(model, data, tmp_path / "mine")
+    assert sorted(os.listdir(tmp_path / "mine")) == ["hidden.bin", "thesis.txt"]
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(ValueError, match=r"file is a file; give --frozen_prefix_dir a new folder$"):
+        opened(model, data, tmp_path / "file")
+
+
 def test_a_run_cut_off_goes_on_to_the_same_weights(tmp_path, model, data, monkeypatch):
     whole = train(tmp_path / "whole", model, data, **LAST)
     run = RunFolder(tmp_path / "cut")
@@ -323,6 +346,11 @@ def test_where_it_cannot_be_the_reason_is_printed(tmp_path, model, data, tiny_to
     assert run.record()["training"]["global_step"] == 1
     plan, arguments = plan_of(model, data)
     parallel = dataclasses.replace(plan)
+    smoothed = FinetuneArguments(output_dir="unused", **{**SHORT, "label_smoothing_factor": 0.1})
+    assert open_prefix(plan, smoothed, numbered_rows(plan), tmp_path / "kept") is None
+    assert "is for training without label smoothing" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"^the output of frozen blocks is for models and arguments that rows are pac"):
+        trainer_of(plan, smoothed, numbered_rows(plan), FrozenPrefix(tmp_path / "a", {}, Layout([2], 32), 2))
     arguments = FinetuneArguments(output_dir="unused", **{**SHORT, "fsdp": True})
     assert open_prefix(parallel, arguments, numbered_rows(plan), tmp_path / "kept") is None
     assert "is for training in one process" in capsys.readouterr().out

@@ -156,6 +156,8 @@ def measure_arm(name: str, setup: TrainingSetup) -> dict[str, Any]:
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return {
         "seconds": [after - before for before, after in pairwise(clock.ends)],
+        # Of all threads together: what is left to compare by where others use the machine too.
+        "cpu_seconds": [after - before for before, after in pairwise(clock.cpu)],
         "losses": losses,
         "fill_seconds": filled if arm.cached else 0.0,
         "matmul_rate": sum(rates) / len(rates),
@@ -250,9 +252,11 @@ def _step_clock() -> Any:
 
         def __init__(self) -> None:
             self.ends: list[float] = []
+            self.cpu: list[float] = []
 
         def on_step_end(self, *arguments: Any, **keywords: Any) -> None:
             self.ends.append(time.perf_counter())
+            self.cpu.append(time.process_time())
 
     return StepClock()
 
