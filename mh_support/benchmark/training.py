@@ -239,7 +239,7 @@ def _arguments(arm: Arm, setup: TrainingSetup) -> Any:
 
         # Its best here: no recomputation, rows padded to the longest of a batch of like lengths. Its packing and
         # padding-free batches need flash attention, which a CPU has not; without it rows would see each other.
-        settings |= {"gradient_checkpointing": False, "max_length": MAX_LENGTH}
+        settings |= {"activation_checkpointing": False, "max_length": MAX_LENGTH}
         return SFTConfig(**settings, dataset_kwargs={"skip_prepare_dataset": True})
     return TrainingArguments(**settings)
 
