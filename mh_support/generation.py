@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 # Sampling close to the model's best guess: greedy decoding of models this small runs in circles.
 DECODING: dict[str, Any] = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1}
 MAX_NEW_TOKENS = 128
+# Reading a model's weights for a token costs the same for one reply as for many.
+BATCH_SIZE = 64
+# Fewer where prompts are long: keys and values of so many positions are 1.2 GB with GPT-2.
+POSITIONS_AT_ONCE = 16_384
 
 
 @dataclass(frozen=True)
@@ -62,12 +66,13 @@ def generate_replies(
     conversations: Sequence[Sequence[Message]],
     config: GenerationConfig,
     *,
-    batch_size: int = 16,
+    batch_size: int = BATCH_SIZE,
     seed: int = 42,
     progress: str | None = None,
 ) -> list[GeneratedReply]:
     """Reply to each conversation, in order; prompts of like length share a batch, padded on the left.
 
+    A batch has at most `batch_size` of them, and fewer where they are long.
     The same seed, batch size and conversations give the same replies.
     """
     room = prompt_room(model, config.max_new_tokens)
@@ -77,8 +82,11 @@ def generate_replies(
     bar = tqdm(total=len(order), desc=progress, disable=progress is None, leave=False)
     with evaluating(model), torch.random.fork_rng(), bar:
         torch.manual_seed(seed)
-        for start in range(0, len(order), batch_size):
-            indices = order[start : start + batch_size]
+        while len(replies) < len(order):
+            # The longest that is left comes first, so that no other of its batch takes more room.
+            room_each = len(prompts[order[len(replies)]]) + config.max_new_tokens
+            at_once = max(1, min(batch_size, POSITIONS_AT_ONCE // room_each))
+            indices = order[len(replies) : len(replies) + at_once]
             batch = _left_padded([prompts[index] for index in indices], tokenizer.pad_token_id, model.device)
             output: Any = model.generate(**batch, generation_config=config)  # type: ignore[operator]
             for index, ids in zip(indices, output[:, batch["input_ids"].shape[1] :].tolist(), strict=True):

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.activations import ACT2FN, NewGELUActivation
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from mh_support.dialogue import set_chat_template
@@ -125,15 +126,28 @@ def load_model(
     adapter = _adapter_config(path, revision)
     try:
         if adapter is None:
-            return AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=dtype)
+            return with_fused_activation(AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=dtype))
         from peft import PeftModel
 
         base = AutoModelForCausalLM.from_pretrained(
             model_path(adapter["base_model_name_or_path"]), revision=adapter.get("revision"), dtype=dtype
         )
-        return PeftModel.from_pretrained(base, path, revision=revision)  # type: ignore[return-value]
+        adapted = PeftModel.from_pretrained(with_fused_activation(base), path, revision=revision)
+        return adapted  # type: ignore[return-value]
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ValueError(_not_found("causal language model", name_or_path, error)) from error
+
+
+def with_fused_activation(model: PreTrainedModel) -> PreTrainedModel:
+    """Let a model with GPT-2's activation compute it in one operation instead of eight; its configuration stays.
+
+    `gelu_new` and `gelu_pytorch_tanh` are the same function, the first composed in Python.
+    """
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, ACT2FN["gelu_pytorch_tanh"])
+    return model
 
 
 def adapter_base(path: str) -> str | None:
@@ -172,8 +186,13 @@ def prepare_training(model: PreTrainedModel, arguments: ModelArguments) -> PreTr
     model.requires_grad_(False)
     children = list(owner.children())
     # What follows the blocks (the last layer norm) trains with them; the head is tied to the embeddings and stays.
-    for module in [*blocks[-arguments.train_layers :], *children[children.index(blocks) + 1 :]]:
+    trained = [*blocks[-arguments.train_layers :], *children[children.index(blocks) + 1 :]]
+    for module in trained:
         module.requires_grad_(True)
+    for module in model.modules():
+        # What is frozen gives the same for a row each time, so that it can be computed once (see frozen_prefix).
+        if isinstance(module, nn.Dropout) and not any(module in part.modules() for part in trained):
+            module.p = 0.0
     return model
 
 

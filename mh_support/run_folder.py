@@ -28,6 +28,7 @@ class RunFolder:
         self.data = self.path / "data"
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model"
+        self.frozen_prefix = self.path / "frozen_prefix"
         self.plots = self.path / "plots"
         self.tensorboard = self.path / "tensorboard"
         self.record_file = self.path / "run.json"

@@ -22,7 +22,15 @@ from mh_support.data.report import table
 from mh_support.data.splitting import shared_questions
 from mh_support.dialogue import EncodedReply, encode_reply
 from mh_support.files import write_json, write_jsonl
-from mh_support.generation import DECODING, MAX_NEW_TOKENS, GeneratedReply, generate_replies, generation_config
+from mh_support.generation import (
+    BATCH_SIZE,
+    DECODING,
+    MAX_NEW_TOKENS,
+    GeneratedReply,
+    generate_replies,
+    generation_config,
+)
+from mh_support.memory import keep_freed_memory
 from mh_support.metrics import bootstrap_interval, jackknife_interval, paired_difference, wilson_interval
 from mh_support.metrics.bleu import bleu
 from mh_support.metrics.diversity import diversity
@@ -44,7 +52,7 @@ class ScoringArguments:
     train_items: int | None = field(
         default=None, metadata={"help": "Training contexts scored beside them; by default as many as held-out ones."}
     )
-    batch_size: int = field(default=16, metadata={"help": "Replies generated at once."})
+    batch_size: int = field(default=BATCH_SIZE, metadata={"help": "Replies generated at once, at most."})
     max_new_tokens: int = field(default=MAX_NEW_TOKENS, metadata={"help": "Tokens a reply has at most."})
     seed: int = field(default=42, metadata={"help": "Seed of sampling, random replies and intervals."})
     n_resamples: int = field(default=1000, metadata={"help": "Bootstrap resamples for the 95 % intervals."})
@@ -80,6 +88,7 @@ def score_run(run: RunFolder, arguments: ScoringArguments, *, progress: bool = T
     items = {"test": scored_items(sample(dialogues["test"], arguments.limit, arguments.seed))}
     count = arguments.train_items if arguments.train_items is not None else len(items["test"])
     items["train"] = sample(training, count, arguments.seed)
+    keep_freed_memory()
     scores = {split: _baseline_scores(items[split], training, arguments) for split in items}
     replies: dict[str, dict[str, list[str]]] = {split: {} for split in items}
     for row in ("base", "tuned"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import tempfile
 from copy import copy
 from dataclasses import asdict
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import broadcast_object_list
-from transformers import DataCollatorForSeq2Seq, EarlyStoppingCallback, Trainer, TrainerCallback, TrainerState
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState
 
 from mh_support.callbacks import EmissionsCallback, EpochOrderCallback, SampleRepliesCallback, tensorboard_callback
 from mh_support.data.preparation import (
@@ -23,13 +24,14 @@ from mh_support.data.preparation import (
     prepare,
     write_splits,
 )
-from mh_support.dialogue import IGNORED
 from mh_support.files import read_json, replacing, sweep_drafts, write_json
+from mh_support.frozen_prefix import numbered_rows, open_prefix
 from mh_support.generation import generation_config
 from mh_support.modeling import ModelArguments, device_name, load_model, weights_fingerprint
 from mh_support.plan import Encoded, Plan, describe, describe_rows, encode_split, make_plan
 from mh_support.run_folder import LATEST, RUNS, RunFolder, new_run_path, now, point_latest
 from mh_support.safety.echoes import Echoes
+from mh_support.trainer import DialogueTrainer
 from mh_support.training_arguments import FinetuneArguments
 
 if TYPE_CHECKING:
@@ -39,7 +41,10 @@ __all__ = ["Encoded", "FinetuneArguments", "Plan", "describe", "describe_rows", 
 
 # Arguments that say where, how loudly or for how long a run is worked at, and not what comes of it.
 NOT_OF_THE_RESULT = frozenset(
-    {"output_dir", "resume", "dry_run", "disable_tqdm", "log_level", "log_level_replica", "local_rank", "logging_dir"}
+    {
+        *("output_dir", "frozen_prefix_dir", "resume", "dry_run", "disable_tqdm"),
+        *("log_level", "log_level_replica", "local_rank", "logging_dir"),
+    }
 )
 
 
@@ -192,19 +197,28 @@ def _trained(
     """Train, from a checkpoint or from the start, and return the model that it ends with, and its weights."""
     # The Trainer's folder is that of the checkpoints, not the run's.
     arguments.output_dir = str(run.checkpoints)
-    trainer = Trainer(
+    rows = numbered_rows(plan)
+    prefix = open_prefix(plan, arguments, rows, _prefix_folder(run, arguments))
+    trainer = DialogueTrainer(
         model=plan.model,
         args=arguments,
-        train_dataset=plan.encoded["train"].rows,
-        eval_dataset=plan.encoded["validation"].rows,
-        processing_class=plan.tokenizer,
-        data_collator=DataCollatorForSeq2Seq(plan.tokenizer, label_pad_token_id=IGNORED),
+        tokenizer=plan.tokenizer,
+        prefix=prefix,
+        train_dataset=rows["train"],
+        eval_dataset=rows["validation"],
         callbacks=_callbacks(run, plan, arguments),
     )
+    if prefix is not None:
+        prefix.fill(plan.model, rows, progress=not arguments.disable_tqdm, bf16=bool(arguments.bf16))
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     # Where each process holds a part of the weights, all of them take part in putting these together.
     weights = trainer.accelerator.get_state_dict(trainer.model)
     return trainer.accelerator.unwrap_model(trainer.model), weights, trainer.state
+
+
+def _prefix_folder(run: RunFolder, arguments: FinetuneArguments) -> Path:
+    """Return where the frozen blocks' output is kept: in the run while it trains, or where it was asked to stay."""
+    return run.frozen_prefix if arguments.frozen_prefix_dir is None else Path(arguments.frozen_prefix_dir)
 
 
 def _callbacks(run: RunFolder, plan: Plan, arguments: FinetuneArguments) -> list[TrainerCallback]:
@@ -238,6 +252,7 @@ def _finish(run: RunFolder, plan: Plan, model: PreTrainedModel, weights: dict[st
         generation_config(plan.tokenizer).save_pretrained(draft)
         _echoes(run).save(draft)
     write_json(run.log_file, state.log_history)
+    shutil.rmtree(run.frozen_prefix, ignore_errors=True)
     record = run.record()
     record["training"] = {
         "global_step": state.global_step,

@@ -61,6 +61,17 @@ class FinetuneArguments(TrainingArguments):
     completion_only_loss: bool = field(
         default=True, metadata={"help": "Learn from the supporter's turns only; false learns from the person's too."}
     )
+    frozen_prefix_cache: bool = field(
+        default=True,
+        metadata={
+            "help": "With --train_layers: compute the frozen blocks' output for each row once, and keep it on disk."
+        },
+    )
+    frozen_prefix_gb: float = field(default=20.0, metadata={"help": "What that may take; beyond it nothing is kept."})
+    frozen_prefix_dir: str | None = field(
+        default=None,
+        metadata={"help": "Folder to keep it in for other runs; by default in the run, until it is finished."},
+    )
     sample_replies: int = field(default=2, metadata={"help": "Replies to show at each evaluation."})
     country_iso_code: str = field(
         default="USA", metadata={"help": "Where the machine stands (ISO 3166, three letters), for the estimate of CO2."}
@@ -79,6 +90,10 @@ class FinetuneArguments(TrainingArguments):
             raise ValueError(f"long_inputs is {self.long_inputs!r}; it is one of truncate, split, drop")
         if self.max_length < 16:
             raise ValueError(f"max_length is {self.max_length}; a row needs at least 16 tokens")
+        if self.frozen_prefix_gb <= 0:
+            raise ValueError(
+                f"frozen_prefix_gb is {self.frozen_prefix_gb:g}; give more than 0, or --frozen_prefix_cache false"
+            )
         if self.early_stopping_patience < 0 or self.sample_replies < 0:
             raise ValueError("early_stopping_patience and sample_replies are 0 or more")
         by_steps = self.eval_strategy == self.save_strategy == "steps"

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 from training_fixtures import ROOT, RUN_FILES, SHORT, quick_steps, save_model, train, write_csv
-from transformers import DataCollatorForSeq2Seq
 
-import mh_support.training as training
+import mh_support.trainer as trainer
 from mh_support.data.preparation import data_fingerprint
 from mh_support.dialogue import encode_dialogue
 from mh_support.files import read_json
 from mh_support.modeling import weights_fingerprint
+from mh_support.packing import PackingCollator
 from mh_support.run_folder import RunFolder
 
 # 48 rows in two processes of 6 are four steps an epoch; checkpoint 6 lies in the middle of the second.
@@ -34,17 +34,17 @@ def work(rank: int, port: int, folder: Path, model: Path, data: Path, die_at: st
     quick_steps()
     notes = folder.parent / f"rows{rank}.jsonl"
 
-    class Noted(DataCollatorForSeq2Seq):
-        def __call__(self, features, return_tensors=None):
+    class Noted(PackingCollator):
+        def __call__(self, features):
             with notes.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps([feature["input_ids"] for feature in features]) + "\n")
-            return super().__call__(features, return_tensors)
+            return super().__call__(features)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and die_at and str(arguments[0]).endswith(die_at):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    training.DataCollatorForSeq2Seq = Noted
+    trainer.PackingCollator = Noted
     sys.addaudithook(hook)
     train(folder, model, data, **{**STEPS, "sample_replies": 0, **changes})
 
@@ -121,7 +121,10 @@ def test_each_row_is_trained_on_once_an_epoch_by_one_of_them(finished, tiny_toke
 
 def test_killed_within_an_epoch_they_end_as_if_they_had_not_been(pair, finished, tmp_path):
     folder = tmp_path / "run"
-    assert pair(folder, die_at="checkpoint-8/trainer_state.json") == [-signal.SIGKILL, -signal.SIGKILL]
+    killed, other = pair(folder, die_at="checkpoint-8/trainer_state.json")
+    # On a busy machine the second finds its peer gone before it is killed itself.
+    assert killed == -signal.SIGKILL
+    assert other in (1, -signal.SIGKILL)
     assert RunFolder(folder).record()["finished"] is None
     assert pair(folder) == [0, 0]
     run = RunFolder.open(folder)

@@ -361,7 +361,7 @@ def test_a_saved_model_comes_back_as_it_was(tmp_path, tiny_model, tiny_tokenizer
     tiny_model.save_pretrained(tmp_path)
     tiny_tokenizer.save_pretrained(tmp_path)
     loaded = load_model(str(tmp_path))
-    assert torch.equal(logits(loaded), logits(tiny_model))
+    torch.testing.assert_close(logits(loaded), logits(tiny_model))  # The activation is fused.
     assert state_fingerprint(loaded) == state_fingerprint(tiny_model)
     assert load_tokenizer(str(tmp_path)).get_vocab() == tiny_tokenizer.get_vocab()
 

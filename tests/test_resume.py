@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 from training_fixtures import ROOT, RUN_FILES, SHORT, quick_steps, save_model, train, write_csv
-from transformers import Trainer
 
 import mh_support.training as training
 from mh_support.files import read_json
 from mh_support.run_folder import RunFolder
+from mh_support.trainer import DialogueTrainer
 
 # Eight steps in two epochs: checkpoints 2 and 6 lie within an epoch, 4 and 8 at the end of one.
 STEPS: dict[str, Any] = {
@@ -54,14 +54,14 @@ def run_once(folder: Path, model: Path, data: Path, changes: dict[str, Any], mom
         if f"{event} {place} {seen[f'{event} {place}']}" == moment:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    class Scripted(Trainer):
+    class Scripted(DialogueTrainer):
         def evaluation_loop(self, *args, **kwargs):
             output = super().evaluation_loop(*args, **kwargs)
             output.metrics["eval_loss"] = losses[self.state.global_step]
             return output
 
     if losses:
-        training.Trainer = Scripted
+        training.DialogueTrainer = Scripted
     if moment:
         sys.addaudithook(hook)
     train(folder, model, data, **{**STEPS, **changes})

@@ -80,7 +80,7 @@ def test_settings_say_how_it_was_scored(scored):
     assert settings == {
         "limit": None,
         "seed": 42,
-        "batch_size": 16,
+        "batch_size": 64,
         "max_new_tokens": 12,
         "decoding": "do_sample=True, temperature=0.7, top_p=0.9, repetition_penalty=1.1",
         "intervals": "95 %: bootstrap by question (50 resamples), Wilson for the stop rate, jackknife for distinct-n",

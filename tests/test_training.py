@@ -24,7 +24,7 @@ from training_fixtures import (
     train,
     write_csv,
 )
-from transformers import AutoTokenizer, Trainer, pipeline
+from transformers import AutoTokenizer, pipeline
 
 import mh_support.run_folder as run_folder
 import mh_support.training as training
@@ -41,6 +41,7 @@ from mh_support.modeling import (
     weights_fingerprint,
 )
 from mh_support.run_folder import RunFolder, new_run_path
+from mh_support.trainer import DialogueTrainer
 from mh_support.training import FinetuneArguments, describe_rows, encode_split, finetune, make_plan
 
 
@@ -360,13 +361,13 @@ def scripted_losses(monkeypatch, losses: list[float]) -> None:
     """Let evaluations find `losses`, one after the other."""
     coming = iter(losses)
 
-    class Scripted(Trainer):
+    class Scripted(DialogueTrainer):
         def evaluation_loop(self, *args, **kwargs):
             output = super().evaluation_loop(*args, **kwargs)
             output.metrics["eval_loss"] = next(coming)
             return output
 
-    monkeypatch.setattr(training, "Trainer", Scripted)
+    monkeypatch.setattr(training, "DialogueTrainer", Scripted)
 
 
 EACH_STEP = {"eval_steps": 1, "save_steps": 1, "sample_replies": 0}

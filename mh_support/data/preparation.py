@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -345,26 +346,35 @@ def _without_repeats(
 
     What a data set ships in two splits is no repeat but a leak, which is for the check to find.
     """
-    seen: set[tuple[str | None, str]] = set()
+    seen: set[tuple[str | None, bytes]] = set()
     replies: dict[tuple[str | None, int], list[set[str]]] = defaultdict(list)
+    asked = Counter(groups)
     keep = []
     for row, (dialogue, group) in enumerate(zip(dialogues, groups, strict=True)):
         split = dialogue["split"]
         whole = "\n".join(f"{message['role']} {normalise(message['content'])}" for message in dialogue["messages"])
-        reply = shingles(normalise(" ".join(m["content"] for m in dialogue["messages"] if m["role"] == "assistant")))
-        if (split, whole) in seen:
+        # A digest, and no words of a reply that none is compared with: those of a million rows would fill memory.
+        digest = hashlib.sha256(whole.encode()).digest()
+        reply = _reply_shingles(dialogue) if near and asked[group] > 1 else None
+        if (split, digest) in seen:
             report.fates["duplicate"] += 1
         elif (
-            near
+            reply is not None
             and "augmented" not in dialogue
             and any(jaccard(reply, other) >= SAME_REPLY for other in replies[split, group])
         ):
             report.fates["near_duplicate"] += 1
         else:
-            seen.add((split, whole))
-            replies[split, group].append(reply)
+            seen.add((split, digest))
+            if reply is not None:
+                replies[split, group].append(reply)
             keep.append(row)
     return keep
+
+
+def _reply_shingles(dialogue: Dialogue) -> set[str]:
+    said = " ".join(message["content"] for message in dialogue["messages"] if message["role"] == "assistant")
+    return shingles(normalise(said))
 
 
 def _assign(

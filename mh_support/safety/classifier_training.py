@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from torch import nn
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 
 from mh_support.modeling import supports_bf16
@@ -142,7 +143,13 @@ def _above_all_but(odds: np.ndarray, share: float) -> float:
 
 
 class _ClassifierTrainer(Trainer):
-    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **unused: Any) -> Any:
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
         """Return the cross-entropy, softened a little: a label of a hint is an opinion."""
         labels = inputs.pop("labels")
         logits = model(**inputs)

@@ -51,4 +51,4 @@ def _read(path: Path) -> dict[str, dict[str, int]]:
     )
     if not whole:
         raise ValueError(f"{path} does not hold counts of replies by day; name another file, or move it away")
-    return days  # type: ignore[no-any-return]
+    return days

@@ -1,0 +1,88 @@
+"""Replies from transformers' pipeline and from this package, greedy and so the same; the time to a first word."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mh_support.files import read_json, write_json
+
+WAYS = {
+    "pipeline": "pipeline, one by one",
+    "pipeline_batched": "pipeline, batched",
+    "ours": "ours, batched and sorted",
+}
+GREEDY: dict[str, Any] = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "repetition_penalty": 1.0}
+PIPELINE_BATCH = 16
+
+
+def save_prompts(folder: Path, dialogues: Sequence[Any], count: int) -> None:
+    """Save the first words of `count` dialogues, those of a person, as conversations to reply to."""
+    first = [dialogue[:1] for dialogue in dialogues if dialogue[0]["role"] == "user"]
+    # A question with several answers stands in the data several times.
+    different = list({message["content"]: [message] for (message,) in first}.values())
+    write_json(folder / "prompts.json", different[:count])
+
+
+def measure_generation(way: str, folder: str, new_tokens: int) -> dict[str, Any]:
+    """Reply to all prompts; return seconds, tokens and the replies' text."""
+    prompts = read_json(Path(folder) / "prompts.json")
+    reply = _ours(folder, new_tokens) if way == "ours" else _pipeline(folder, new_tokens, batched=way != "pipeline")
+    reply(prompts[:1])
+    started = time.perf_counter()
+    replies = reply(prompts)
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "replies": replies}
+
+
+def _pipeline(folder: str, new_tokens: int, *, batched: bool) -> Any:
+    from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
+    chat = pipeline("text-generation", model=model, tokenizer=tokenizer, device="cpu")
+    settings = {"max_new_tokens": new_tokens, "do_sample": False, "batch_size": PIPELINE_BATCH if batched else 1}
+
+    def reply(prompts: list[Any]) -> list[str]:
+        return [found[0]["generated_text"][-1]["content"].strip() for found in chat(prompts, **settings)]
+
+    return reply
+
+
+def _ours(folder: str, new_tokens: int) -> Any:
+    from mh_support.generation import generate_replies, generation_config
+    from mh_support.memory import keep_freed_memory
+    from mh_support.modeling import load_model, load_tokenizer
+
+    keep_freed_memory()  # As scoring does.
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    config = generation_config(tokenizer, max_new_tokens=new_tokens, **GREEDY)
+
+    def reply(prompts: list[Any]) -> list[str]:
+        return [found.text for found in generate_replies(model, tokenizer, prompts, config)]
+
+    return reply
+
+
+def measure_serving(folder: str, new_tokens: int, conversations: int = 4) -> dict[str, Any]:
+    """Stream replies one after the other; return the median seconds to the first piece, and tokens a second."""
+    from statistics import median
+
+    from mh_support.generation import generation_config, stream_reply
+    from mh_support.modeling import load_model, load_tokenizer
+
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    config = generation_config(tokenizer, max_new_tokens=new_tokens, min_new_tokens=new_tokens, **GREEDY)
+    first, rate = [], []
+    for prompt in read_json(Path(folder) / "prompts.json")[: conversations + 1]:
+        started = time.perf_counter()
+        pieces = stream_reply(model, tokenizer, prompt, config)
+        # Pieces are words: the first may be empty, until a word is whole, and random weights may say none.
+        next((piece for piece in pieces if piece), None)
+        first.append(time.perf_counter() - started)
+        for _ in pieces:
+            pass
+        rate.append(new_tokens / (time.perf_counter() - started))
+    return {"first_piece_seconds": median(first[1:]), "tokens_per_second": median(rate[1:])}

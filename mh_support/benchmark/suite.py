@@ -1,0 +1,155 @@
+"""All measurements in a row, each way of doing a thing in turn, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from mh_support.benchmark.generation import WAYS, measure_generation, measure_serving, save_prompts
+from mh_support.benchmark.preparation import SIZES, measure_import, measure_preparation, write_rows
+from mh_support.benchmark.processes import in_own_process
+from mh_support.benchmark.results import draw_training, summarise_generation, summarise_training
+from mh_support.benchmark.training import (
+    ARMS,
+    make_model,
+    make_setup,
+    make_tokenizer,
+    measure_arm,
+    read_dialogues,
+)
+from mh_support.files import write_json
+
+PARTS = ("training", "generation", "serving", "preparation", "import")
+
+
+@dataclass
+class BenchmarkArguments:
+    """What to measure, and how long to look."""
+
+    data: str = field(default="samples", metadata={"help": "Dialogues whose lengths and words are used."})
+    parts: list[str] = field(
+        default_factory=lambda: list(PARTS), metadata={"help": f"What to measure: {', '.join(PARTS)}."}
+    )
+    arms: list[str] = field(default_factory=lambda: list(ARMS), metadata={"help": f"Ways to train: {', '.join(ARMS)}."})
+    quick: bool = field(default=False, metadata={"help": "The training table alone, on a few rows, in two minutes."})
+    repeats: int = field(default=3, metadata={"help": "Times that each measurement is made, all in turn."})
+    batch_size: int = field(default=8, metadata={"help": "Rows a training batch."})
+    steps: int = field(default=2, metadata={"help": "Training steps measured each time, after one that warms up."})
+    dropout: float = field(
+        default=0.0, metadata={"help": "Dropout of every way to train; other than 0 the losses cannot be compared."}
+    )
+    bf16: bool | None = field(default=None, metadata={"help": "Train in bf16; by default where the processor does."})
+    layers: int = field(default=12, metadata={"help": "Blocks of the model; 12 are GPT-2's."})
+    width: int = field(default=768, metadata={"help": "Width of the model; 768 is GPT-2's."})
+    prompts: int = field(default=64, metadata={"help": "Conversations to reply to."})
+    new_tokens: int = field(default=64, metadata={"help": "Tokens of a reply."})
+    sizes: list[int] = field(
+        default_factory=lambda: list(SIZES[:2]),
+        metadata={"help": "Rows to prepare, one after the other; add 1000000 for a long look."},
+    )
+    output_dir: str = field(default="benchmark", metadata={"help": "Where the results go."})
+
+    def __post_init__(self) -> None:
+        for name, known in (("parts", PARTS), ("arms", ARMS)):
+            unknown = [item for item in getattr(self, name) if item not in known]
+            if unknown:
+                raise ValueError(f"{name} has {unknown[0]!r}; it is any of {', '.join(known)}")
+        for name in ("repeats", "batch_size", "steps", "layers", "width", "prompts", "new_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+        if self.quick:
+            self.parts, self.repeats, self.batch_size, self.steps = ["training"], 1, 2, 1
+
+
+def run_benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
+    """Measure, and write `benchmark.json` and `training.png` to the output folder.
+
+    Raises:
+        ValueError: TRL is not installed and one of its ways is asked for, or there is too little data.
+    """
+    needs_trl = "training" in arguments.parts and any(ARMS[arm].library == "trl" for arm in arguments.arms)
+    if needs_trl and find_spec("trl") is None:
+        ours = " ".join(name for name, arm in ARMS.items() if arm.library != "trl")
+        raise ValueError(f"TRL is not installed; pip install 'mh-support[benchmark]', or --arms {ours}")
+    results: dict[str, Any] = {"machine": _machine(), "arguments": asdict(arguments)}
+    with tempfile.TemporaryDirectory(prefix="mh_support_benchmark_") as scratch:
+        folder = Path(scratch)
+        dialogues = read_dialogues(arguments.data)
+        tokenizer = make_tokenizer(dialogues)
+        heads = max(1, arguments.width // 64)
+        shape = {"n_layer": arguments.layers, "n_embd": arguments.width, "n_head": heads}
+        make_model(folder, tokenizer, dropout=arguments.dropout, **shape)
+        save_prompts(folder, dialogues, arguments.prompts)
+        if "training" in arguments.parts:
+            results["training"] = _training(arguments, folder, dialogues, tokenizer)
+        if "generation" in arguments.parts:
+            results["generation"] = _generation(arguments, folder)
+        if "serving" in arguments.parts:
+            results["serving"] = in_own_process(measure_serving, scratch, arguments.new_tokens)
+        if "preparation" in arguments.parts:
+            results["preparation"] = _preparation(arguments, folder, dialogues)
+    if "import" in arguments.parts:
+        results["import"] = measure_import()
+    results["machine"]["load_after"] = os.getloadavg()[0]
+    output = Path(arguments.output_dir)
+    write_json(output / "benchmark.json", results)
+    if "training" in results:
+        draw_training(results["training"], output / "training.png")
+    return results
+
+
+def _machine() -> dict[str, Any]:
+    import torch
+
+    from mh_support.modeling import device_name
+
+    names = ("torch", "transformers", "peft", "accelerate", *(("trl",) if find_spec("trl") else ()))
+    capabilities = torch.cpu.get_capabilities()
+    return {
+        "processor": device_name("cpu"),
+        "instructions": [name for name in ("amx_bf16", "avx512_bf16", "avx512_f", "avx2") if capabilities.get(name)],
+        "versions": {name: version(name) for name in names},
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def _training(
+    arguments: BenchmarkArguments, folder: Path, dialogues: Sequence[Any], tokenizer: Any
+) -> dict[str, dict[str, Any]]:
+    from mh_support.modeling import supports_bf16
+
+    bf16 = supports_bf16("cpu") if arguments.bf16 is None else arguments.bf16
+    sizes = {"batch_size": arguments.batch_size, "steps": arguments.steps}
+    setup = make_setup(folder, dialogues, tokenizer, **sizes, bf16=bf16)
+    found: dict[str, list[dict[str, Any]]] = {arm: [] for arm in arguments.arms}
+    turns = [arm for _ in range(arguments.repeats) for arm in arguments.arms]
+    for arm in tqdm(turns, desc="training"):
+        found[arm].append(in_own_process(measure_arm, arm, setup))
+        shutil.rmtree(folder / "frozen_prefix", ignore_errors=True)
+    return summarise_training(found, setup)
+
+
+def _generation(arguments: BenchmarkArguments, folder: Path) -> dict[str, dict[str, Any]]:
+    found: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
+    for way in tqdm([way for _ in range(arguments.repeats) for way in WAYS], desc="generation"):
+        found[way].append(in_own_process(measure_generation, way, str(folder), arguments.new_tokens))
+    return summarise_generation(found)
+
+
+def _preparation(arguments: BenchmarkArguments, folder: Path, dialogues: Sequence[Any]) -> list[dict[str, Any]]:
+    measured = []
+    for size in tqdm(arguments.sizes, desc="preparation"):
+        path = folder / "rows.csv"
+        write_rows(path, dialogues, size)
+        measured.append({"rows": size, "bytes": path.stat().st_size, **in_own_process(measure_preparation, str(path))})
+        path.unlink()
+    return measured

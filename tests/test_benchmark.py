@@ -1,0 +1,282 @@
+"""The benchmark on a model of a few kilobytes: what it measures, what it makes of it, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from itertools import chain
+
+import pytest
+from training_fixtures import load_recipe, one_thread, write_csv  # noqa: F401
+from transformers import AutoTokenizer, GPT2Config
+
+import mh_support.benchmark.processes as processes
+import mh_support.benchmark.suite as suite
+import mh_support.benchmark.training as benchmark_training
+from mh_support.benchmark.preparation import measure_import, measure_preparation, write_rows
+from mh_support.benchmark.processes import in_own_process, matmul_rate
+from mh_support.benchmark.results import draw_training, summarise_generation, summarise_training, tables
+from mh_support.benchmark.suite import BenchmarkArguments, run_benchmark
+from mh_support.benchmark.training import (
+    ARMS,
+    TrainingSetup,
+    make_model,
+    make_setup,
+    make_tokenizer,
+    measure_arm,
+    needed_operations,
+    read_dialogues,
+)
+from mh_support.dialogue import IGNORED
+
+SMALL = {"n_layer": 3, "n_embd": 32, "n_head": 2}
+
+
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory):
+    return write_csv(tmp_path_factory.mktemp("data") / "talk.csv")
+
+
+@pytest.fixture(scope="module")
+def setup(tmp_path_factory, talk):
+    folder = tmp_path_factory.mktemp("setup")
+    dialogues = read_dialogues(str(talk))
+    tokenizer = make_tokenizer(dialogues)
+    make_model(folder, tokenizer, dropout=0.0, vocab_size=len(tokenizer), **SMALL)
+    return make_setup(folder, dialogues, tokenizer, batch_size=4, steps=2, bf16=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_rate():
+    """Measure matmul on a matrix that takes no time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark_training, "matmul_rate", lambda: matmul_rate(seconds=0.0, size=64))
+        yield
+
+
+@pytest.fixture(scope="module")
+def measured(setup):
+    return {name: [measure_arm(name, setup)] for name in ARMS}
+
+
+def summary_of(measured, setup):
+    return summarise_training(
+        {name: [{**run, "peak_memory": 10**9} for run in runs] for name, runs in measured.items()}, setup
+    )
+
+
+def test_everyone_trains_on_the_same_batches_with_the_same_losses(measured, setup):
+    for name, (run,) in measured.items():
+        assert (len(run["losses"]), len(run["seconds"])) == (3, 2), name
+        assert all(seconds > 0 for seconds in run["seconds"])
+        assert (run["fill_seconds"] > 0) == (name == "ours_cached")
+    summary = summary_of(measured, setup)
+    assert {name: each["compared_with"] for name, each in summary.items()} == {
+        **dict.fromkeys(("original", "trl_full", "ours_full"), "original"),
+        **dict.fromkeys(("trl_lora", "ours_lora"), "trl_lora"),
+        **dict.fromkeys(("trl_last", "ours_last", "ours_cached"), "trl_last"),
+    }
+    assert all(each["loss_difference"] < 1e-4 and each["same_losses"] for each in summary.values())
+    # They do learn, each method in its own way.
+    ends = {name: run["losses"][-1] for name, (run,) in measured.items()}
+    assert len({round(ends[name], 5) for name in ("ours_full", "ours_lora", "ours_last")}) == 3
+
+
+def test_rows_of_like_length_share_a_batch(setup):
+    rows = json.loads((suite.Path(setup.folder) / "rows.json").read_text())
+    assert setup.lengths == [len(row["input_ids"]) for row in rows]
+    assert setup.supervised == [sum(label != IGNORED for label in row["labels"][1:]) for row in rows]
+    batches = [setup.lengths[start : start + 4] for start in range(0, 12, 4)]
+    assert sorted(chain.from_iterable(sorted(batches))) == sorted(setup.lengths)
+    assert sum(max(batch) - min(batch) for batch in batches) <= max(setup.lengths) - min(setup.lengths)
+
+
+def test_too_little_data_is_refused(tmp_path, talk):
+    dialogues = read_dialogues(str(talk))
+    message = r"^the data has 60 dialogues and 66 are needed; give more, or fewer steps$"
+    with pytest.raises(ValueError, match=message):
+        make_setup(tmp_path, dialogues, make_tokenizer(dialogues), batch_size=6, steps=10, bf16=False)
+
+
+def test_the_tokenizer_is_of_gpt2s_kind_and_reads_everything(talk):
+    tokenizer = make_tokenizer(read_dialogues(str(talk)))
+    text = "My river hurts, caf\u00e9 \U0001f642"
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|endoftext|>",) * 2
+    assert len(tokenizer("river")["input_ids"]) < 5
+
+
+def test_a_full_size_model_is_gpt2(tmp_path, talk):
+    tokenizer = make_tokenizer(read_dialogues(str(talk)))
+    make_model(tmp_path, tokenizer, dropout=0.0, n_layer=1, n_embd=64, n_head=1)
+    config, plain = GPT2Config.from_pretrained(tmp_path), GPT2Config()
+    same = ("vocab_size", "n_positions", "activation_function", "layer_norm_epsilon")
+    assert {name: getattr(config, name) for name in same} == {name: getattr(plain, name) for name in same}
+    assert (config.resid_pdrop, config.embd_pdrop, config.attn_pdrop) == (0.0, 0.0, 0.0)
+    assert len(AutoTokenizer.from_pretrained(tmp_path)) == len(tokenizer)
+
+
+# --- what is made of it -----------------------------------------------------------------------------------------------
+
+
+def test_needed_operations_by_hand(setup):
+    one = TrainingSetup(setup.folder, 1, False, 1, lengths=[9, 10], supervised=[9, 6])
+    shape = GPT2Config.from_pretrained(setup.folder)
+    block, head, square = 12 * 32 * 32, shape.vocab_size * 32, 6 * 32 * 100
+    expected = {
+        "original": 10 * 6 * 3 * block + 6 * 6 * head + 3 * square,
+        "ours_lora": 10 * 4 * 3 * block + 6 * 4 * head + 3 * square,
+        "ours_last": 10 * (6 * 2 + 2) * block + 6 * 4 * head + 2 * square,
+        "ours_cached": 10 * 6 * 2 * block + 6 * 4 * head + 2 * square,
+    }
+    assert {name: needed_operations(ARMS[name], one) for name in expected} == expected
+
+
+def a_run(seconds, losses, fill=0.0, rate=1e9):
+    return {"seconds": seconds, "losses": losses, "fill_seconds": fill, "matmul_rate": rate, "peak_memory": 2 * 10**9}
+
+
+@pytest.fixture
+def made_up(setup):
+    two = TrainingSetup(setup.folder, 2, False, 1, lengths=[30, 20, 30, 20], supervised=[10] * 4)
+    return summarise_training(
+        {
+            "original": [a_run([10.0], [5.0, 4.0]), a_run([20.0], [5.0, 4.0]), a_run([5.0], [5.0, 4.0])],
+            "ours_full": [a_run([1.0], [5.0, 4.02])],
+            "trl_last": [a_run([5.0], [5.0, 4.0])],
+            "ours_cached": [a_run([0.5], [5.0, 3.0], fill=4.0)],
+        },
+        two,
+    )
+
+
+def test_medians_spread_and_the_first_pass(made_up):
+    assert made_up["original"]["tokens_per_second"] == {"median": 5.0, "least": 2.5, "most": 10.0}
+    assert (
+        made_up["original"]["one_epoch"]
+        == made_up["original"]["many_epochs"]
+        == made_up["original"]["tokens_per_second"]
+    )
+    cached = made_up["ours_cached"]
+    # Half of the first pass belongs to the rows that warmed up.
+    assert cached["tokens_per_second"]["median"] == 100.0
+    assert cached["one_epoch"]["median"] == pytest.approx(50 / (0.5 + 2.0))
+    assert cached["many_epochs"]["median"] == pytest.approx(25 * 50 / (25 * 0.5 + 2.0))
+
+
+def test_a_faster_way_with_other_losses_does_not_count(made_up):
+    assert (made_up["ours_full"]["loss_difference"], made_up["ours_full"]["same_losses"]) == (
+        pytest.approx(0.005),
+        True,
+    )
+    assert (made_up["ours_cached"]["loss_difference"], made_up["ours_cached"]["same_losses"]) == (0.25, False)
+    lines = tables({"training": made_up}).splitlines()
+    head = [
+        "training",
+        "real tokens/s",
+        "least to most",
+        "1 epoch",
+        "25 epochs",
+        "times",
+        "of matmul",
+        "peak",
+        "losses",
+    ]
+    assert re.split(r"  +", lines[0]) == head
+    label = ARMS["original"].label
+    assert re.split(r"  +", lines[2])[:6] == [label, "5.0", "2.5 to 10.0", "5.0", "5.0", "1.0"]
+    assert re.split(r"  +", lines[3])[-2:] == ["2.00 GB", "5.0e-03"]
+    assert lines[5].endswith("OTHERS: does not count")
+
+
+def test_replies_are_held_against_the_pipelines_to_the_letter():
+    runs = {"pipeline": ["a", "b"], "pipeline_batched": ["a", "b"], "ours": ["a", "c"]}
+    seconds = {"pipeline": 6.0, "pipeline_batched": 3.0, "ours": 1.0}
+    found = {way: [{"seconds": seconds[way], "replies": texts, "peak_memory": 10**9}] for way, texts in runs.items()}
+    summary = summarise_generation(found)
+    assert {way: each["same_text"] for way, each in summary.items()} == {
+        "pipeline": 2,
+        "pipeline_batched": 2,
+        "ours": 1,
+    }
+    last = tables({"generation": summary}).splitlines()[-1]
+    assert re.split(r"  +", last) == ["ours, batched and sorted", "1.0", "1.0 to 1.0", "6.0", "1 of 2", "1.00 GB"]
+
+
+def test_the_plot_is_drawn(made_up, tmp_path):
+    assert draw_training(made_up, tmp_path / "training.png").read_bytes().startswith(b"\x89PNG")
+
+
+# --- measuring --------------------------------------------------------------------------------------------------------
+
+
+def test_work_in_a_process_of_its_own_comes_back_with_its_memory(monkeypatch):
+    monkeypatch.setattr(processes, "PRELOADED", [])
+    monkeypatch.setattr(processes, "find_spec", lambda name: None)
+    result = in_own_process(dict, [("answer", 42)])
+    assert result.pop("peak_memory") > 5e6
+    assert result == {"answer": 42}
+    with pytest.raises(RuntimeError, match=r"^exit\(7,\) ended with exit code 7$"):
+        in_own_process(sys.exit, 7)
+
+
+def test_the_matmul_rate_is_a_rate():
+    assert 1e8 < matmul_rate(seconds=0.01, size=128) < 1e15
+
+
+def test_importing_the_package_is_quick():
+    assert measure_import(repeats=3)["seconds"] < 0.3
+
+
+def test_rows_to_prepare_are_all_different(tmp_path, talk):
+    write_rows(tmp_path / "rows.csv", read_dialogues(str(talk)), 50)
+    assert measure_preparation(str(tmp_path / "rows.csv"))["kept"] == 50
+
+
+def test_the_recipe_writes_and_prints(tmp_path, talk, monkeypatch, capsys):
+    # In this process, which has imported everything already.
+    monkeypatch.setattr(suite, "in_own_process", lambda work, *given: {**work(*given), "peak_memory": 10**9})
+    sizes = {"repeats": 1, "batch_size": 2, "steps": 1, "layers": 3, "width": 64, "prompts": 3, "new_tokens": 4}
+    argv = [item for name, value in {**sizes, "sizes": 20}.items() for item in (f"--{name}", str(value))]
+    argv += ["--arms", "ours_last", "ours_cached", "--data", str(talk), "--output_dir", str(tmp_path / "out")]
+    load_recipe("benchmark").main(argv)
+    printed = capsys.readouterr().out
+    assert "3 of 3" in printed
+    assert "import mh_support: 0." in printed
+    assert printed.endswith(f"written: {tmp_path / 'out'}/benchmark.json\n")
+    results = json.loads((tmp_path / "out" / "benchmark.json").read_text())
+    assert set(results) == {"machine", "arguments", "training", "generation", "serving", "preparation", "import"}
+    assert results["training"]["ours_cached"]["same_losses"]
+    assert [each["kept"] for each in results["preparation"]] == [20]
+    assert (tmp_path / "out" / "training.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"parts": ["trainings"]},
+            r"^parts has 'trainings'; it is any of training, generation, serving, preparation, im",
+        ),
+        ({"arms": ["theirs"]}, r"^arms has 'theirs'; it is any of original, trl_full, ours_full, "),
+        ({"steps": 0}, r"^steps is 0; give 1 or more$"),
+    ],
+)
+def test_bad_arguments_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        BenchmarkArguments(**given)
+
+
+def test_without_trl_its_ways_are_refused_with_the_command_that_installs_it(monkeypatch, talk):
+    monkeypatch.setattr(suite, "find_spec", lambda name: None)
+    message = (
+        r"^TRL is not installed; pip install 'mh-support\[benchmark\]', or --arms original ours_full ours_lora ours_"
+    )
+    with pytest.raises(ValueError, match=message):
+        run_benchmark(BenchmarkArguments(data=str(talk)))
+
+
+def test_a_quick_look_is_the_training_table_alone():
+    quick = BenchmarkArguments(quick=True)
+    assert (quick.parts, quick.repeats, quick.batch_size, quick.steps) == (["training"], 1, 2, 1)
