@@ -136,7 +136,7 @@ class SupportBot:
             shown = False
             for sentence in self._sentences(conversation, config):
                 # Checked with what went before, since a sentence can be harmful only in its place.
-                if not check_reply(stream.text + sentence).ok:
+                if self._reasons(stream.text + sentence):
                     break
                 shown = True
                 yield sentence
@@ -145,10 +145,14 @@ class SupportBot:
         stream.kind = "safe"
         yield safe_reply(turn)
 
+    def _reasons(self, reply: str) -> tuple[str, ...]:
+        """Return why a reply, or the part of it that has come so far, is not fit to be shown."""
+        return check_reply(reply).reasons
+
     def _sentences(self, conversation: Sequence[Message], config: GenerationConfig) -> Iterator[str]:
         """Yield the model's reply sentence by sentence, each with the space that follows it."""
         held = ""
-        pieces = stream_reply(self.model, self.tokenizer, conversation, config)
+        pieces = self._written(conversation, config)
         try:
             for piece in pieces:
                 held += piece
@@ -159,3 +163,7 @@ class SupportBot:
             pieces.close()  # type: ignore[attr-defined]
         if held.strip():
             yield held.rstrip()
+
+    def _written(self, conversation: Sequence[Message], config: GenerationConfig) -> Iterator[str]:
+        """Yield what the model writes, unchecked, piece by piece."""
+        return stream_reply(self.model, self.tokenizer, conversation, config)
