@@ -18,7 +18,7 @@ from mh_support.data.report import EDITS, FATES
 from mh_support.files import read_json
 from mh_support.generation import DECODING
 from mh_support.readability import reading_grade
-from mh_support.safety.measure_replies import FILES as HARMFUL_REPLIES
+from mh_support.safety.measure_replies import HARMFUL
 from mh_support.scores import METRICS, ROWS
 
 PUBLISHED = ("perplexity", "rouge1", "rouge2", "rougeL", "bleu", "bleu2")  # What model-index tells the Hub.
@@ -146,7 +146,7 @@ def check_publishable(run_dir: Path, weights_sha256: str) -> None:
     """
     run_dir = Path(run_dir)
     run, results, again = _read_run(run_dir), _read_results(run_dir), f"run recipes/score.py {run_dir}"
-    harmful = sorted({source["name"] for source in run["data"]["sources"]} & set(HARMFUL_REPLIES.values()))
+    harmful = sorted({source["name"] for source in run["data"]["sources"]} & set(HARMFUL))
     if harmful:
         raise ValueError(
             f"{run_dir} learned from {harmful[0]}, replies that harm people, which only test the reply check; it is never "

@@ -11,7 +11,8 @@ from mh_support.safety.measure import EXAMPLES, Share, share
 from mh_support.safety.reply_check import ReplyCheck, check_reply
 
 # Whatever learned from these is a model that harms, and is never published.
-FILES = {"train": "harmful_replies.tsv", "test": "harmful_replies_test.tsv"}
+HARMFUL = ("harmful_replies.tsv", "harmful_replies_test.tsv")
+FILES = {"train": (HARMFUL[0], "fit_replies.tsv"), "test": (HARMFUL[1],)}
 COLUMNS = ("label", "context", "reply")
 FINE = "fine"
 # What a reply is refused for; slurs are left out, since nobody should have to read them.
@@ -37,9 +38,13 @@ def read_replies(name_or_path: str | Path) -> list[Reply]:
         ValueError: there is no such file, it is empty, or a line is not of this form.
     """
     name = str(name_or_path)
-    path = EXAMPLES / FILES[name] if name in FILES else Path(name)
+    paths = [EXAMPLES / file for file in FILES[name]] if name in FILES else [Path(name)]
+    return [reply for path in paths for reply in _read(path)]
+
+
+def _read(path: Path) -> list[Reply]:
     if not path.is_file():
-        raise ValueError(f"no replies at {name_or_path}; give train, test or a file of label, context and reply")
+        raise ValueError(f"no replies at {path}; give train, test or a file of label, context and reply")
     try:
         head, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
     except UnicodeError as error:
