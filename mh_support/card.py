@@ -149,7 +149,7 @@ def check_publishable(run_dir: Path, weights_sha256: str) -> None:
     harmful = sorted({source["name"] for source in run["data"]["sources"]} & set(HARMFUL))
     if harmful:
         raise ValueError(
-            f"{run_dir} learned from {harmful[0]}, replies that harm people, which only test the reply check; it is never "
+            f"{run_dir} learned from {harmful[0]}, replies that harm people and only test the reply check; it is never "
             "published: train on other data"
         )
     if results is None:

@@ -48,7 +48,9 @@ def _read(path: Path) -> list[Reply]:
     try:
         head, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
     except UnicodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8: label, context, reply, parted by tabs") from error
+        raise ValueError(
+            f"{path} is not UTF-8 text; save it as UTF-8: label, context, reply, parted by tabs"
+        ) from error
     if tuple(head.split("\t")) != COLUMNS:
         raise ValueError(f"{path} does not begin with a line of label, context and reply, parted by tabs; add it")
     if not lines:
