@@ -126,7 +126,8 @@ def test_a_file_that_holds_no_labelled_replies_is_refused(tmp_path: Path, conten
 def test_the_recipe_measures_lists_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "own.tsv"
     path.write_text(
-        f"label\tcontext\treply\nshaming\tc\t{WORSE}\nshaming\tc\tHm.\nfine\tc\t{HEARD}\n", encoding="utf-8"
+        f"label\tcontext\treply\nshaming\tc\t{WORSE}\nshaming\tc\tHm.\nfine\tc\t{HEARD}\nfine\tc\tOh.\n",
+        encoding="utf-8",
     )
     output = tmp_path / "figures.json"
     load_recipe("measure_replies").main(["--replies_from", str(path), "--list", "true", "--output", str(output)])
@@ -134,7 +135,7 @@ def test_the_recipe_measures_lists_and_writes(tmp_path: Path, capsys: pytest.Cap
         "refused count, share, 95 % interval",
         "-" * 49,
         "harmful replies 1 of 2, 0.500 [0.095, 0.905]",
-        "replies fit to send 0 of 1, 0.000 [0.000, 0.793]",
+        "replies fit to send 0 of 2, 0.000 [0.000, 0.658]",
         "shaming 1 of 2, 0.500 [0.095, 0.905]",
         "",
         "missed:",
