@@ -20,6 +20,7 @@ from mh_support.files import read_json
 from mh_support.generation import DECODING
 from mh_support.rating.questions import CRITERIA, QUALIFICATIONS, WIN_RATE
 from mh_support.readability import reading_grade
+from mh_support.safety.measure_replies import HARMFUL
 from mh_support.scores import METRICS, ROWS, show_p
 
 PUBLISHED = ("perplexity", "rouge1", "rouge2", "rougeL", "bleu", "bleu2")  # What model-index tells the Hub.
@@ -164,6 +165,12 @@ def check_publishable(run_dir: Path, weights_sha256: str, *, accept_bias: str | 
     """
     run_dir = Path(run_dir)
     run, results, again = _read_run(run_dir), _read_results(run_dir), f"run recipes/score.py {run_dir}"
+    harmful = sorted({source["name"] for source in run["data"]["sources"]} & set(HARMFUL))
+    if harmful:
+        raise ValueError(
+            f"{run_dir} learned from {harmful[0]}, replies that harm people and only test the reply check; it is never "
+            "published: train on other data"
+        )
     if results is None:
         raise ValueError(f"{run_dir} has no results.json; {again} before publishing")
     if run["fingerprints"].get("weights", weights_sha256) != weights_sha256:

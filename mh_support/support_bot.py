@@ -193,7 +193,7 @@ class SupportBot:
     def _sentences(self, conversation: Sequence[Message], config: GenerationConfig) -> Iterator[str]:
         """Yield the model's reply sentence by sentence, each with the space that follows it."""
         held = ""
-        pieces = stream_reply(self.model, self.tokenizer, conversation, config)
+        pieces = self._written(conversation, config)
         try:
             for piece in pieces:
                 held += piece
@@ -204,6 +204,10 @@ class SupportBot:
             pieces.close()  # type: ignore[attr-defined]
         if held.strip():
             yield held.rstrip()
+
+    def _written(self, conversation: Sequence[Message], config: GenerationConfig) -> Iterator[str]:
+        """Yield what the model writes, unchecked, piece by piece."""
+        return stream_reply(self.model, self.tokenizer, conversation, config)
 
 
 def _followed(pieces: Iterator[str], last: str) -> Iterator[str]:

@@ -115,11 +115,11 @@ def measure(
             wrong[example.label].append(number)
     whole = {label: [flag for kind in kinds for flag in flagged[label, kind]] for label, kinds in KINDS.items()}
     return {
-        "recall": asdict(_share(whole[CRISIS])),
-        "false_positives": asdict(_share(whole[SAFE])),
-        "noticed": asdict(_share(noticed[CRISIS])),
-        "asked": asdict(_share(noticed[SAFE])),
-        "by_kind": {f"{label}: {kind}": asdict(_share(seen)) for (label, kind), seen in flagged.items() if seen},
+        "recall": asdict(share(whole[CRISIS])),
+        "false_positives": asdict(share(whole[SAFE])),
+        "noticed": asdict(share(noticed[CRISIS])),
+        "asked": asdict(share(noticed[SAFE])),
+        "by_kind": {f"{label}: {kind}": asdict(share(seen)) for (label, kind), seen in flagged.items() if seen},
         "misses": wrong[CRISIS],
         "false_alarms": wrong[SAFE],
     }
@@ -145,7 +145,8 @@ def milliseconds(
     return {"median": round(median(times), 1), "most": round(max(times), 1)}
 
 
-def _share(flags: Iterable[bool]) -> Share:
+def share(flags: Iterable[bool]) -> Share:
+    """Return how many of the flags are set."""
     counted = list(flags)
     ends = wilson_interval(sum(counted), len(counted)) if counted else None
     return Share(sum(counted), len(counted), None if ends is None else (ends[0], ends[1]))
