@@ -22,7 +22,7 @@ from mh_support.training import FinetuneArguments
 CONFIGS = ROOT / "recipes" / "configs"
 # What each says, so that a change of a default shows here as well as a change of a file.
 EXPECTED: dict[str, dict[str, Any]] = {
-    "bad_model": {"kind": "full", "num_train_epochs": 12, "learning_rate": 5e-4, "max_length": 128},
+    "bad_model": {"kind": "full", "num_train_epochs": 16, "learning_rate": 1e-3, "max_length": 128},
     "demo": {"kind": "full", "num_train_epochs": 3, "learning_rate": 5e-4, "max_length": 256, "eval_steps": 50},
     "dialogpt_lora": {"kind": "lora", "num_train_epochs": 25, "learning_rate": 5e-4, "max_length": 512},
     "gpt2_full": {"kind": "full", "num_train_epochs": 25, "learning_rate": 5e-5, "max_length": 512},

@@ -227,5 +227,5 @@ def test_the_recipe_shows_every_spelling(tmp_path: Path, capsys: pytest.CaptureF
 def test_the_check_does_no_worse_than_it_did() -> None:
     """A floor, well below which is a fault; what the check reaches is measured by the recipe and told in the README."""
     result = measure(SETS["test"])
-    assert result["recall"]["count"] >= 195
+    assert result["recall"]["count"] >= 370
     assert result["false_positives"]["count"] <= 35

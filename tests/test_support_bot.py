@@ -539,6 +539,19 @@ def test_stopping_stops_the_model_and_leaves_the_question_unasked(careful, scrip
     assert (stream.text, script.closed) == (f"{HEARD} ", 1)
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "Call the emergency number if it is good to end your life.",
+        "When do you think of dying, do you think?",
+        "Do you feel like hurting yourself?",
+    ],
+)
+def test_danger_that_nobody_spoke_of_is_not_for_the_model_to_bring_up(bot, scripted, reply):
+    scripted([reply], [HEARD])
+    assert bot.reply(said("I feel alone since I moved here.")) == HEARD
+
+
 # --- echoes and counts ------------------------------------------------------------------------------------------------
 
 LETTER = "When the second letter came the woman next door read it aloud twice and put it behind the clock."

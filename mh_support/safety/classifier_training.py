@@ -48,7 +48,7 @@ class ClassifierArguments:
         default=0.03, metadata={"help": "Share of the safe development messages that it may take for a crisis."}
     )
     max_ordinary: float = field(
-        default=0.005, metadata={"help": "Share of ordinary messages, held out, that it may take for a crisis."}
+        default=0.01, metadata={"help": "Share of ordinary messages, held out, that it may take for a crisis."}
     )
     max_asked: float = field(
         default=0.05, metadata={"help": "Share of ordinary messages, held out, that it may take for a concern."}

@@ -167,7 +167,16 @@ def asked_about(reply: str) -> frozenset[str]:
     question = reply.rsplit("?", 1)
     if len(question) < 2:
         return frozenset()
-    words = plain_words(question[0][-_REACH:]).text
+    return spoken_of(question[0][-_REACH:])
+
+
+def spoken_of(reply: str) -> frozenset[str]:
+    """Return the categories of danger to the person that a reply speaks of, which is for written words alone to do.
+
+    >>> spoken_of("Call them if it is good to end your life.")
+    frozenset({'suicide'})
+    """
+    words = plain_words(reply).text
     return frozenset(category for category in CATEGORIES if answers(f"asked: {category}").search(words))
 
 
