@@ -62,6 +62,7 @@ def _generated(arguments: MeasureArguments) -> dict[str, Any]:
     from mh_support.safety import generated_replies
 
     conversations = generated_replies.ordinary_contexts(arguments.replies, seed=arguments.seed)
+    assert arguments.model is not None
     tokenizer = load_tokenizer(arguments.model)
     config = generation_config(tokenizer, max_new_tokens=arguments.max_new_tokens)
     bot = generated_replies.DraftedBot(load_model(arguments.model), tokenizer, config=config)
