@@ -4,7 +4,7 @@
     python space/app.py --country GB --feedback feedback
 
 On the Hub it takes the model's id from settings.json, which is published beside it, and a Space's variables in place of
-flags: COUNTRY, SPEECH, TRANSLATE, FEEDBACK, FEEDBACK_REPO, and the secret API_KEY.
+flags: COUNTRY, SPEECH, TRANSLATE, FEEDBACK, FEEDBACK_REPO, COUNTS, CRISIS_MODEL, CRISIS_LABELS, and the secret API_KEY.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ from mh_support.cli import run
 from mh_support.feedback import FeedbackStore
 from mh_support.feedback_upload import FeedbackUpload
 from mh_support.modeling import state_fingerprint
+from mh_support.safety import Suspects
+from mh_support.safety.classifier import crisis_classifier
+from mh_support.safety.counts import ReplyCounts
+from mh_support.safety.hub_classifier import HubClassifier
 from mh_support.speech import Transcriber
 from mh_support.support_bot import SupportBot
 from mh_support.translation import Translator
@@ -52,6 +56,19 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--feedback", default=variable("FEEDBACK"), help="Folder to keep the ratings of who agrees in.")
     made.add_argument("--feedback_repo", default=variable("FEEDBACK_REPO"), help="Private data set for them as well.")
+    made.add_argument("--counts", default=variable("COUNTS"), help="JSON file to count replies by kind in.")
+    made.add_argument(
+        "--crisis_model",
+        default=variable("CRISIS_MODEL"),
+        help="Text classifier, a Hub id or a folder, to look for a crisis beside the package's own.",
+    )
+    made.add_argument(
+        "--crisis_labels",
+        nargs="*",
+        default=(variable("CRISIS_LABELS") or "").split(","),
+        metavar="LABEL=CATEGORY",
+        help="Its labels that stand for a danger, such as 'LABEL_1=suicide' (a Space's variable: parted by commas).",
+    )
     made.add_argument("--api_key", default=variable("API_KEY"), help="Key that /v1 asks for; by default it is open.")
     made.add_argument("--mcp", action="store_true", help="Offer the chat as an MCP tool too; needs gradio[mcp].")
     made.add_argument("--concurrency", type=int, default=4, help="Replies to write at a time; others wait their turn.")
@@ -66,6 +83,17 @@ def transcriber(name: str | None) -> Transcriber | None:
         print("no microphone on the page: " + ("as asked" if name else "pip install 'mh-support[speech]' brings one"))
         return None
     return Transcriber.from_pretrained(name)
+
+
+def classifiers(name: str | None, labels: Sequence[str]) -> list[Suspects]:
+    """Return what looks for a crisis beside the rules: the package's classifier, and a model that may add to it."""
+    ours: list[Suspects] = [crisis_classifier()]
+    pairs = dict(label.split("=", 1) for label in labels if "=" in label)
+    if name is None:
+        if pairs:
+            raise ValueError("--crisis_labels are of a model; name it with --crisis_model")
+        return ours
+    return [*ours, HubClassifier.from_pretrained(name, pairs)]
 
 
 def translators(pairs: Sequence[str]) -> dict[str, Translator]:
@@ -100,7 +128,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Load the model and serve the page and the API until stopped."""
     arguments = parser().parse_args(argv)
     country = check_country(arguments.country)
-    bot = SupportBot.from_pretrained(arguments.model, country=country)
+    bot = SupportBot.from_pretrained(
+        arguments.model,
+        country=country,
+        classifiers=classifiers(arguments.crisis_model, arguments.crisis_labels),
+        counts=ReplyCounts(arguments.counts),
+    )
     # The name of a folder says nothing about where it stands.
     name = Path(arguments.model).resolve().name if Path(arguments.model).exists() else arguments.model
     server = build_server(

@@ -37,6 +37,7 @@ from mh_support.chat_page.texts import CONSENT, crisis_message, languages
 from mh_support.feedback import FeedbackStore, read_feedback
 from mh_support.hub import PublishArguments, space_files
 from mh_support.safety import NOTICE, assess, crisis_reply, resources_for
+from mh_support.safety.classifier import crisis_classifier
 from mh_support.support_bot import SupportBot
 from mh_support.translation import Untranslatable
 
@@ -557,6 +558,20 @@ def test_it_listens_to_this_machine_only_unless_asked_otherwise(launched, model)
         {"host": None, "port": None, "mcp": False},
         {"host": "0.0.0.0", "port": 8123, "mcp": False},
     ]
+
+
+def test_a_crisis_model_joins_ours_and_replies_are_counted(monkeypatch, launched, model, tmp_path):
+    bots, asked = [], []
+    load = SupportBot.from_pretrained
+    monkeypatch.setattr(app.SupportBot, "from_pretrained", lambda *a, **k: bots.append(load(*a, **k)) or bots[-1])
+    monkeypatch.setattr(app.HubClassifier, "from_pretrained", lambda *a: asked.append(a) or "theirs")
+    counts = tmp_path / "counts.json"
+    flags = ["--crisis_model", "me/crisis", "--crisis_labels", "LABEL_1=suicide", "LABEL_2=self-harm"]
+    app.main(["--model", str(model), "--counts", str(counts), *flags])
+    assert bots[0].classifiers == [crisis_classifier(), "theirs"] and bots[0].counts.path == counts
+    assert asked == [("me/crisis", {"LABEL_1": "suicide", "LABEL_2": "self-harm"})]
+    with pytest.raises(ValueError, match=r"^--crisis_labels are of a model; name it with --crisis_model$"):
+        app.main(["--model", str(model), "--crisis_labels", "LABEL_1=suicide"])
 
 
 def test_a_model_that_is_not_there_is_said_before_anything_is_served(launched):
