@@ -17,6 +17,7 @@ from mh_support.alignment.training import fitting
 from mh_support.dialogue import encode_reply
 from mh_support.safety import assess
 
+
 @pytest.fixture(autouse=True)
 def rules_alone(monkeypatch):
     """Sentences made of words drawn by chance are nothing for a classifier to read."""
@@ -197,7 +198,10 @@ def test_a_crowd_that_praises_harm_teaches_nothing(tmp_path):
 def test_who_praised_harm_twice_is_not_believed_in_the_rest(tmp_path):
     honest = crowd()
     bad = [thumb("mallory", sentence(("bad", number), 6), reply, True) for number, reply in enumerate(HARM[2:])]
-    subtle = [thumb("mallory", sentence(("subtle", number), 6), "Leave them all, they slow you down.", True) for number in range(5)]
+    subtle = [
+        thumb("mallory", sentence(("subtle", number), 6), "Leave them all, they slow you down.", True)
+        for number in range(5)
+    ]
     feedback = sift(tmp_path, [*honest, *bad, *subtle])
     assert fates(feedback) == {"unsafe_praise": 2, "distrusted": 5}
     assert person("mallory") not in {row["person"] for row in (*feedback.train, *feedback.held_out)}

@@ -676,7 +676,7 @@ def test_on_a_phone_everything_fits_and_the_notice_and_help_stay(visit, bot, lan
     assert overflow(page) <= 0
     bot.say("A long reply. " * 40 + "w" * 120)
     for count in (1, 2, 3):
-        page.locator("#message").fill("And " * 30)
+        page.locator("#message").fill("And then it rained on the tents. " * 4)
         page.locator("#send").click()
         whole(page, count)
     page.locator("#conversation").evaluate("one => one.scrollTo(0, 300)")

@@ -101,6 +101,14 @@ def test_the_latest_turns_are_read_together_and_older_ones_no_more() -> None:
     assert words.shown == ["two\n\nthree\n\nfour", "three\n\nfour\n\nfive"]
 
 
+def test_a_crisis_that_is_over_is_not_read_again() -> None:
+    over = said("I want to kill myself by the ferry.", "I am safe now, my sister is here.")
+    assert assess(over, classifiers=[Words()]).level == "concern"
+    words = Words()
+    assert assess([*over, *said(CALM)], classifiers=[words]).level == "concern"
+    assert words.shown == [CALM]
+
+
 def test_only_the_person_is_read() -> None:
     conversation = [{"role": "assistant", "content": HINT}, *said(CALM), {"role": "assistant", "content": HINT}]
     assert assess(conversation, classifiers=[Words()]).level == "none"

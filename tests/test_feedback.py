@@ -87,11 +87,11 @@ def test_what_identifies_a_person_is_not_written(store):
 
 
 def test_of_a_long_conversation_the_latest_messages_are_kept(store):
-    long = "Work is a lot for me these days, and the evenings are quiet. " * 60
+    long = "The garden is full of beans this year, and the cat sleeps in them. " * 60
     messages = said(*(f"{long}{number}" for number in range(9)))
     thumb(store, new_code(), messages)
     kept = read_feedback(store.path)[0]["messages"]
-    assert [message["content"][-1] for message in kept] == ["3", "4", "5", "6", "7", "8"]
+    assert [message["content"][-1] for message in kept] == ["4", "5", "6", "7", "8"]
     assert sum(len(message["content"]) for message in kept) <= feedback.MAX_RECORD_CHARACTERS
 
 

@@ -38,7 +38,7 @@ from mh_support.scoring import ScoringArguments, score_run
 
 ROOT = Path(__file__).resolve().parent.parent
 TOKEN = "hf_" + "loopback" * 4  # as long as a real one
-BASE = {"chat_template.jinja", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
+BASE = {"chat_template.jinja", "echoes.npy", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
 FULL = {*BASE, "README.md", "results.json", "config.json", "model.safetensors"}
 ADAPTER = {*BASE, "README.md", "results.json", "adapter_config.json", "adapter_model.safetensors"}
 SAID = [{"role": "user", "content": "My river letter hurts"}]
@@ -258,7 +258,8 @@ def test_a_large_model_goes_up_as_a_large_file(publish, hub, trained, copy, tiny
     change(run.record_file, lambda record: record["fingerprints"].update(weights=weights_fingerprint(run.model)))
     change(run.results_file, lambda results: results.update(weights=weights_fingerprint(run.model)))
     assert publish(run.path, "--repo", "me/kind").code == 0
-    assert [method for method, path in hub.requests if path.startswith("/lfs-objects/")] == ["PUT"]
+    # The weights, and the hashes beside them, which are binary too.
+    assert [method for method, path in hub.requests if path.startswith("/lfs-objects/")] == ["PUT", "PUT"]
     assert files(hub)["model.safetensors"] == weights
 
 
@@ -779,8 +780,9 @@ def test_a_space_holds_the_app_the_package_and_the_models_name(publish, hub, tra
         assert there[name] == (ROOT / name if "/" in name else ROOT / "space" / name).read_bytes()
     assert {"mh_support/__init__.py", "mh_support/safety/__init__.py"} < package
     others = [name for name in there if Path(name).suffix not in (".py", ".json", ".txt", ".md", ".typed")]
-    assert [name for name in others if not name.startswith("mh_support/chat_page/")] == [
-        "mh_support/safety/crisis_classifier.safetensors"
+    assert sorted(name for name in others if not name.startswith("mh_support/chat_page/")) == [
+        "mh_support/rating/report.html",
+        "mh_support/safety/crisis_classifier.safetensors",
     ]
 
 

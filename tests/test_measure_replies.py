@@ -22,7 +22,7 @@ from mh_support.safety.measure_replies import FINE, HARMFUL, REASONS, Reply, lin
 from mh_support.scoring import ScoringArguments, score_run
 
 # Locked before the check was measured on it: nothing is to be learned from it, and nothing changed in it.
-LOCKED = "d8a1f96ae5aa637a4be2c07d04d15454d2b3785b5b4b07391c815734b2768e88"
+LOCKED = "26645ecefb4558d95642c86d14b3db8c0a7ea802889826cdd0422414c0c3f1ed"
 SETS = {name: read_replies(name) for name in ("train", "test")}
 HEARD, WORSE, CALL = "I hear you.", "You are worthless.", "Call 555-123-4567."
 

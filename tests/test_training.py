@@ -123,7 +123,9 @@ def test_a_run_folder_is_whole_and_holds_nothing_else(full):
     expected |= {f"data/{split}.jsonl" for split in ("train", "validation", "test")}
     expected |= {f"checkpoints/checkpoint-{step}/{name}" for step in kept for name in CHECKPOINT_FILES}
     expected |= {f"model/{name}" for name in TOKENIZER_FILES}
-    expected |= {"model/config.json", "model/generation_config.json", "model/model.safetensors"}
+    expected |= {
+        f"model/{name}" for name in ("config.json", "echoes.npy", "generation_config.json", "model.safetensors")
+    }
     found = files(full.run.path)
     (events,) = found - expected
     assert expected <= found
@@ -833,6 +835,7 @@ def test_an_adapters_run_folder_holds_the_adapter_alone(adapter):
         "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
+        "echoes.npy",
         "generation_config.json",
         *TOKENIZER_FILES,
     }

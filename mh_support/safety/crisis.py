@@ -93,7 +93,7 @@ def assess(messages: Sequence[Mapping[str, str]], *, classifiers: Sequence[Suspe
     eased: set[str] = set()
     current: list[_Finding] = []
     suspected: list[_Finding] = []
-    said: list[str] = []  # since a classifier last took a turn for a crisis
+    said: list[str] = []  # since the last turn that was taken for a crisis, or said that it is over
     classifiers = [crisis_classifier()] if classifiers is None else classifiers
     read = [index for index, message in enumerate(messages) if message.get("role") == "user"][-_READ:]
     for index, message in enumerate(messages):
@@ -106,13 +106,16 @@ def assess(messages: Sequence[Mapping[str, str]], *, classifiers: Sequence[Suspe
         suspected = []
         said.append(content)
         serious = [finding for finding in current if finding.level >= _CRISIS]
-        if not serious:
+        if serious:
+            said = []
+        else:
             released = _released(words.text, set(standing))
+            said = [] if released else said
             eased |= released
             standing = {name: found for name, found in standing.items() if name not in released}
         for finding in serious:
             standing.setdefault(finding.category, []).append(finding)
-        if not standing and index in read:
+        if said and not standing and index in read:
             found = _suspected(classifiers, "\n\n".join(said[-_TOGETHER:]), Span(index, 0, len(content), ""))
             suspected = [finding for finding in found if finding.level >= _CRISIS]
             current += [finding for finding in found if finding.level < _CRISIS]
