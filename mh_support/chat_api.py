@@ -5,8 +5,8 @@
 
 `/v1/chat/completions` (by server-sent events too) and `/v1/models`. Every reply goes through `bot.stream`, so a
 crisis is never the model's to answer: its answer comes at once, whatever the queue, and each answer says of what kind
-it is in a field of its own, `"mh_support": {"kind": "crisis"}` (or model, safe, untranslated). What a caller asks for
-is honoured or refused in words, in the shape of OpenAI's own errors. Nothing that anybody wrote is logged.
+it is in a field of its own, `"mh_support": {"kind": "crisis"}` (or model, concern, safe, untranslated). What a caller
+asks for is honoured or refused in words, in the shape of OpenAI's own errors. Nothing that anybody wrote is logged.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from mh_support.safety.echoes import Echoes
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-    from mh_support.safety.crisis import Suspects
+    from mh_support.safety.crisis import Assessment, Suspects
 
 ATTEMPTS = 4  # The first reply and three more, before a safe one takes their place.
 # A concern is not asked about again while one of so many latest replies has asked.
@@ -161,9 +161,15 @@ class SupportBot:
         stream._pieces = self._checked(conversation, stream, turn, self.config if config is None else config)
         if assessment.level == "concern" and not _asked_lately(conversation):
             stream.kind = "concern"
-            stream._pieces = _followed(stream._pieces, "\n\n" + check_in(assessment, turn))
-            self.counts.add("concern", *assessment.categories)
+            stream._pieces = self._asking(stream._pieces, assessment, turn)
         return stream
+
+    def _asking(self, pieces: Iterator[str], assessment: Assessment, turn: int) -> Iterator[str]:
+        """Yield the pieces, then the direct question; closed half-way, the pieces are closed too."""
+        yield from pieces
+        # Counted here: a stream that is only looked at, or stopped, has asked nobody.
+        self.counts.add("concern", *assessment.categories)
+        yield "\n\n" + check_in(assessment, turn)
 
     def _checked(
         self, conversation: Sequence[Message], stream: ReplyStream, turn: int, config: GenerationConfig
@@ -212,12 +218,6 @@ class SupportBot:
     def _written(self, conversation: Sequence[Message], config: GenerationConfig) -> Iterator[str]:
         """Yield what the model writes, unchecked, piece by piece."""
         return stream_reply(self.model, self.tokenizer, conversation, config)
-
-
-def _followed(pieces: Iterator[str], last: str) -> Iterator[str]:
-    """Yield the pieces, then one more; closed half-way, the pieces are closed too."""
-    yield from pieces
-    yield last
 
 
 def _asked_lately(conversation: Sequence[Message]) -> bool:

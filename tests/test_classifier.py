@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from training_fixtures import load_recipe
 
 from mh_support.safety import Span, assess
@@ -160,18 +158,6 @@ def test_a_hint_far_into_a_long_letter_is_read() -> None:
 def test_disguises_are_taken_off_first() -> None:
     plain, disguised = crisis_classifier().log_odds(["nobody would miss me", "n\u043eb\u043edy would m i s s me"])
     assert plain == pytest.approx(disguised, abs=1e-4)
-
-
-def test_a_message_takes_a_small_part_of_a_second() -> None:
-    """The bound is generous, since machines are busy; recipes/measure_safety.py --time tells the figure."""
-    messages = said("I got the job but I cannot sleep before the first day, and my sister does not answer.")
-    assess(messages)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    started = time.process_time()
-    assess(messages)
-    torch.set_num_threads(threads)
-    assert time.process_time() - started < 1
 
 
 # --- its file ---------------------------------------------------------------------------------------------------------

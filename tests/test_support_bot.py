@@ -537,6 +537,7 @@ def test_stopping_stops_the_model_and_leaves_the_question_unasked(careful, scrip
     assert next(stream) == f"{HEARD} "
     stream.close()
     assert (stream.text, script.closed) == (f"{HEARD} ", 1)
+    assert careful.counts.as_dict() == {}, "nobody was asked"
 
 
 @pytest.mark.parametrize(

@@ -169,8 +169,8 @@ def _chat(
             language: language code of the conversation.
 
         Returns:
-            kind ("model", "crisis", "safe" or "untranslated"), the text so far, and once the model has ended it a proof
-            of that, with which it can be rated.
+            kind ("model", "concern", "crisis", "safe" or "untranslated"), the text so far, and once the model has
+            ended it a proof of that, with which it can be rated.
         """
         try:
             conversation = checked_conversation(messages)
