@@ -100,3 +100,28 @@ def tiny_model(tiny_tokenizer):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return GPT2LMHeadModel(config)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A Hub on this machine that takes one token, loopback_hub.TOKEN."""
+    from loopback_hub import TOKEN, LoopbackHub
+
+    with LoopbackHub(tmp_path_factory.mktemp("hub"), tokens=[TOKEN]) as server:
+        yield server
+
+
+@pytest.fixture
+def hub(server):
+    """The same Hub, emptied before each test."""
+    server.reset()
+    return server
+
+
+@pytest.fixture
+def api(hub):
+    """Its owner's client."""
+    from huggingface_hub import HfApi
+    from loopback_hub import TOKEN
+
+    return HfApi(endpoint=hub.url, token=TOKEN)

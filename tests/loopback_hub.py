@@ -22,6 +22,7 @@ from loopback_store import Commit, HubError, Repo, Store
 from starlette.types import Message, Receive, Scope, Send
 
 Fault = Literal["500", "503", "403", "429", "disconnect", "lost"]
+TOKEN = "hf_" + "loopback" * 4  # for tests: as long as a real one
 WRONG_TOKEN = error_response(None, HubError(401, "", "Invalid credentials in Authorization header"))
 
 

@@ -6,7 +6,6 @@ import json
 
 import pytest
 from huggingface_hub import HfApi
-from loopback_hub import LoopbackHub
 from training_fixtures import load_recipe
 
 from mh_support.feedback import FeedbackStore, new_code, read_feedback
@@ -15,23 +14,6 @@ from mh_support.feedback_upload import FeedbackUpload
 REPO = "me/feedback"
 MESSAGES = [{"role": "user", "content": "I feel alone since I moved here."}]
 REPLY = "Since when?"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with LoopbackHub(tmp_path_factory.mktemp("hub")) as server:
-        yield server
-
-
-@pytest.fixture
-def hub(server):
-    server.reset()
-    return server
-
-
-@pytest.fixture
-def api(hub):
-    return HfApi(endpoint=hub.url, token="hf_loopback")
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ import torch
 import yaml
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-from loopback_hub import LoopbackHub
+from loopback_hub import TOKEN
 from training_fixtures import one_thread, save_model, train, write_csv  # noqa: F401
 
 import mh_support.cli
@@ -37,7 +37,6 @@ from mh_support.safety import NOTICE
 from mh_support.scoring import ScoringArguments, score_run
 
 ROOT = Path(__file__).resolve().parent.parent
-TOKEN = "hf_" + "loopback" * 4  # as long as a real one
 BASE = {"chat_template.jinja", "echoes.npy", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
 FULL = {*BASE, "README.md", "results.json", "config.json", "model.safetensors"}
 ADAPTER = {*BASE, "README.md", "results.json", "adapter_config.json", "adapter_model.safetensors"}
@@ -70,23 +69,6 @@ def trained(tmp_path_factory, tiny_tokenizer):
     for run in runs:
         score_run(run, ScoringArguments(limit=4, max_new_tokens=8, n_resamples=20), progress=False)
     return Trained(base, *runs)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with LoopbackHub(tmp_path_factory.mktemp("hub"), tokens=[TOKEN]) as server:
-        yield server
-
-
-@pytest.fixture
-def hub(server):
-    server.reset()
-    return server
-
-
-@pytest.fixture
-def api(hub):
-    return HfApi(endpoint=hub.url, token=TOKEN)
 
 
 @pytest.fixture

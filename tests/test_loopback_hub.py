@@ -19,27 +19,9 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from loopback_hub import LoopbackHub, main
+from loopback_hub import TOKEN, LoopbackHub, main
 
-TOKEN = "hf_loopback"
 CARD = b"---\nlicense: mit\nlibrary_name: peft\ntags:\n- chat\n---\n# x\n"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with LoopbackHub(tmp_path_factory.mktemp("hub")) as server:
-        yield server
-
-
-@pytest.fixture
-def hub(server):
-    server.reset()
-    return server
-
-
-@pytest.fixture
-def api(hub):
-    return HfApi(endpoint=hub.url, token=TOKEN)
 
 
 @pytest.fixture
@@ -553,7 +535,7 @@ def test_reset_makes_it_a_new_hub(hub, api, repo):
 
 
 def test_what_was_pushed_is_there_after_a_restart(tmp_path):
-    with LoopbackHub(tmp_path) as hub:
+    with LoopbackHub(tmp_path, [TOKEN]) as hub:
         api = HfApi(endpoint=hub.url, token=TOKEN)
         api.create_repo("me/x", private=True)
         commit(api, {"w.bin": b"weights"}, "second")
@@ -562,7 +544,7 @@ def test_what_was_pushed_is_there_after_a_restart(tmp_path):
         port = int(hub.url.rpartition(":")[2])
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
-    with LoopbackHub(tmp_path) as again:
+    with LoopbackHub(tmp_path, [TOKEN]) as again:
         assert (titles(again, revision="v1"), again.repo("me/x").private) == (["second", "initial commit"], True)
         assert titles(again) == ["third", "second", "initial commit"]
         assert (
