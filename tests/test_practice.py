@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from pathlib import Path
 
-import pytest
 import yaml
 from dialogue_lint import Row, forbidden, near_duplicates, opening, said, unnamed_disorders
 
@@ -76,15 +75,6 @@ def test_the_supporter_says_nothing_forbidden() -> None:
     assert [(row["id"], unnamed_disorders(row)) for row in ROWS if unnamed_disorders(row)] == []
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row["topic"] == "risk"], ids=lambda row: row["id"])
-def test_a_person_is_named_who_can_help_where_there_is_danger(row: Row) -> None:
-    assert re.search(
-        r"\b(?:emergency|crisis|line|call|doctor|tell|someone|somebody|friend|neighbou?r|mum|teacher|adult|person|police|nurse)",
-        " ".join(said(row, "assistant")),
-        re.IGNORECASE,
-    )
-
-
 def test_what_is_said_reaches_the_model_unchanged() -> None:
     for text in SUPPORTER:
         assert scrub(clean_text(text)).text == text
@@ -106,5 +96,6 @@ def test_the_card_tells_what_is_there() -> None:
     assert (
         f"{len(ROWS):,} short supportive dialogues in simple English, {len(turns):,} messages, {words:,} words" in text
     )
-    risky = sum(row["topic"] == "risk" for row in ROWS)
-    assert f"Dialogues in which somebody may be in danger: {risky}" in text
+    assert f"Dialogues with four messages or more: {sum(len(row['messages']) >= 4 for row in ROWS):,}." in text
+    assert "risk" not in {row["topic"] for row in ROWS}
+    assert "None is about somebody in danger" in text
