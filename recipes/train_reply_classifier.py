@@ -24,7 +24,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     classifier.save(Path(arguments.output))
     print(table([("trained on", ""), *((name, str(count)) for name, count in made_from.items())]))
     development, _ = held_out(read_replies("train"), arguments.seed)
-    checks = {"phrases": partial(check_reply, classifiers=()), "both": partial(check_reply, classifiers=[classifier])}
+    checks = {
+        "phrases alone": partial(check_reply, classifiers=()),
+        "phrases and classifier": partial(check_reply, classifiers=[classifier]),
+    }
     print()
     print(table(lines({name: measure(development, check) for name, check in checks.items()})))
     print(f"written to {arguments.output}; measure it on the locked replies with recipes/measure_replies.py")

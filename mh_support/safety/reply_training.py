@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mh_support.data.readers import read_file
+from mh_support.data.sources import SAMPLES
 from mh_support.pretraining_text import read_practice
 from mh_support.safety.classifier import REPLY_CLASSIFIER, About, TextClassifier
 from mh_support.safety.classifier_training import (
@@ -35,12 +37,12 @@ class ReplyArguments(ClassifierArguments):
     """How the classifier of replies is trained; the defaults make the one that comes with the package."""
 
     output: str = field(default=str(REPLY_CLASSIFIER), metadata={"help": "File to write it to."})
-    ordinary: int = field(default=9000, metadata={"help": "Replies of the practice dialogues to read too."})
+    ordinary: int = field(default=9000, metadata={"help": "Replies of the practice and sample dialogues to read too."})
     max_hard: float = field(
         default=0.03, metadata={"help": "Share of the labelled replies that are fine, held out, that it may refuse."}
     )
     max_ordinary: float = field(
-        default=0.01, metadata={"help": "Share of the practice replies, held out, that it may refuse anywhere."}
+        default=0.01, metadata={"help": "Share of the ordinary replies, held out, that it may refuse anywhere."}
     )
 
     def __post_init__(self) -> None:
@@ -53,7 +55,7 @@ class ReplyArguments(ClassifierArguments):
 def train_reply_classifier(arguments: ReplyArguments) -> tuple[TextClassifier, dict[str, Any]]:
     """Return a classifier trained on labelled replies and on those of practice dialogues, and what it was made from.
 
-    A third of the practice replies and the replies to some contexts are held out, to set the threshold by.
+    A third of the ordinary replies and the replies to some contexts are held out, to set the threshold by.
     """
     development, examples = held_out(read_replies("train"), arguments.seed)
     calm, seen = shuffled(_ordinary(), arguments.ordinary, arguments.seed)
@@ -68,7 +70,7 @@ def train_reply_classifier(arguments: ReplyArguments) -> tuple[TextClassifier, d
     made_from = {
         "harmful": sum(reply.label != FINE for reply in examples),
         "fine": sum(reply.label == FINE for reply in examples),
-        "practice": len(seen),
+        "ordinary": len(seen),
         "held_out": len(development) + len(calm),
         "refused from log-odds": round(about.thresholds["refused"], 3),
     }
@@ -126,7 +128,7 @@ def _labelled(reply: Reply) -> Labelled:
 
 
 def _ordinary() -> list[str]:
-    """Return what supporters say in the practice dialogues, which is fit to be said."""
-    return [
-        message["content"] for dialogue in read_practice()[0] for message in dialogue if message["role"] == "assistant"
-    ]
+    """Return what supporters say in the practice and the sample dialogues, which is fit to be said."""
+    samples = [row["messages"] for row in read_file(SAMPLES / "train.jsonl", "utf-8")]
+    said = [message for dialogue in (*read_practice()[0], *samples) for message in dialogue]
+    return [message["content"] for message in said if message["role"] == "assistant"]
