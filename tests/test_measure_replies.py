@@ -55,6 +55,13 @@ def test_there_are_replies_of_every_label_and_none_stands_twice() -> None:
     assert not {reply.context for reply in SETS["train"]} & {reply.context for reply in SETS["test"]}
 
 
+def test_their_page_counts_them() -> None:
+    page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    labels = [reply.label for reply in read_replies(EXAMPLES / "replies_train.tsv")]
+    fine = labels.count(FINE)
+    assert f"`replies_train.tsv` ({len(labels) - fine:,} that harm, {fine:,} that are fit)" in page
+
+
 def test_a_bad_model_is_fine_tuned_on_nothing_that_is_fine() -> None:
     assert FINE not in {reply.label for reply in read_replies(EXAMPLES / "harmful_replies.tsv")}
     assert {reply.label for reply in read_replies(EXAMPLES / "fit_replies.tsv")} == {FINE}

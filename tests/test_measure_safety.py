@@ -51,6 +51,11 @@ def test_there_are_enough_of_every_kind() -> None:
     assert crises["train"] >= 1000 and len(SETS["train"]) - crises["train"] >= 2000
 
 
+def test_their_page_counts_them() -> None:
+    page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    assert [name for name, examples in SETS.items() if f"`{name}.tsv` ({len(examples):,})" not in page] == []
+
+
 def test_no_message_stands_twice() -> None:
     seen = Counter(words(example) for examples in SETS.values() for example in examples)
     assert [text for text, count in seen.items() if count > 1] == []

@@ -18,6 +18,7 @@ from mh_support.safety.reply_training import (
     NAMES,
     ReplyArguments,
     beginnings,
+    begun,
     held_out,
     preceded,
     set_threshold,
@@ -102,6 +103,17 @@ def test_harm_is_learned_behind_an_ordinary_sentence_too() -> None:
         "That is hard. ": 10,
     }
     assert preceded(replies, ["That is hard."], seed=1) != preceded(replies, ["That is hard."], seed=2)
+
+
+def test_ordinary_replies_are_learned_from_their_first_sentence_too() -> None:
+    replies = [f"I see {number}. And then?" for number in range(300)]
+    read = Counter(text == reply for text, reply in zip(begun(replies, 1), replies, strict=True))
+    assert 80 <= read[False] <= 120
+    assert all(
+        text in (reply, f"I see {number}.")
+        for number, (text, reply) in enumerate(zip(begun(replies, 2), replies, strict=True))
+    )
+    assert begun(replies, 1) == begun(replies, 1) != begun(replies, 2)
 
 
 class Lengths:

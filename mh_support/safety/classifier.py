@@ -131,11 +131,13 @@ class TextClassifier:
 
     def _windows(self, texts: Sequence[str]) -> list[tuple[int, list[int]]]:
         """Return windows of tokens, each with the number of its text."""
-        numbers = [number for number, text in enumerate(texts) if not is_foreign(without_disguises(text))]
-        if not numbers:
+        plain = [(number, without_disguises(text)) for number, text in enumerate(texts)]
+        read = [(number, neutral(text)) for number, text in plain if not is_foreign(text)]
+        if not read:
             return []
+        numbers, said = zip(*read, strict=True)
         encoded = self.tokenizer(
-            [as_read(texts[number]) for number in numbers],
+            list(said),
             truncation=True,
             max_length=WINDOW,
             stride=OVERLAP,

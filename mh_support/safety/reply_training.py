@@ -28,8 +28,9 @@ from mh_support.safety.reply_check import SENTENCE_END
 NAMES = tuple(reason for reason in REASONS if reason not in ("link", "email", "phone number"))
 # One context in so many is held out, with all replies to it, to set the threshold by.
 HELD_OUT_ONE_IN = 6
-# In each pass one reply in so many has an ordinary sentence before it, since harm seldom comes first.
-PRECEDED_ONE_IN = 3
+# In each pass one labelled reply in so many has an ordinary sentence before it, since harm seldom comes first; and of
+# one ordinary reply in so many only the first sentence is read, as it is when a reply comes.
+PRECEDED_ONE_IN, BEGUN_ONE_IN = 3, 3
 
 
 @dataclass
@@ -59,12 +60,12 @@ def train_reply_classifier(arguments: ReplyArguments) -> tuple[TextClassifier, d
     """
     development, examples = held_out(read_replies("train"), arguments.seed)
     calm, seen = shuffled(_ordinary(), arguments.ordinary, arguments.seed)
-    # What this package says by itself is fine to say.
-    fine = [Labelled(text, None) for text in (*seen, *SAFE_REPLY, NOTICE, REMINDER, BREAK)]
-    passes = [
-        [*map(_labelled, preceded(examples, seen, arguments.seed + number)), *fine]
-        for number in range(arguments.epochs)
-    ]
+    passes = []
+    for seed in range(arguments.seed, arguments.seed + arguments.epochs):
+        # What this package says by itself is fine to say.
+        fine = [*begun(seen, seed), *SAFE_REPLY, NOTICE, REMINDER, BREAK]
+        said = preceded(examples, seen, seed)
+        passes.append([*map(_labelled, said), *(Labelled(text, None) for text in fine)])
     classifier = fit(passes, NAMES, arguments)
     about = set_threshold(classifier, development, calm, arguments)
     made_from = {
@@ -85,9 +86,9 @@ def set_threshold(
     Ordinary replies are read as a person is sent them, after each sentence: one bad moment refuses the reply.
     """
     hard = classifier.log_odds([reply.text for reply in development if reply.label == FINE])
-    begun = [list(beginnings(text)) for text in ordinary]
-    odds = iter(classifier.log_odds([text for several in begun for text in several]))
-    calm = [max(next(odds) for _ in several) for several in begun]
+    read = [list(beginnings(text)) for text in ordinary]
+    odds = iter(classifier.log_odds([text for several in read for text in several]))
+    calm = [max(next(odds) for _ in several) for several in read]
     refused = max(above_all_but(hard, arguments.max_hard), above_all_but(calm, arguments.max_ordinary))
     return replace(classifier.about, thresholds={"refused": refused})
 
@@ -110,6 +111,12 @@ def preceded(replies: Sequence[Reply], ordinary: Sequence[str], seed: int) -> li
         else reply
         for place, reply in enumerate(replies)
     ]
+
+
+def begun(replies: Sequence[str], seed: int) -> list[str]:
+    """Return every reply once, of some only the first sentence."""
+    generator = random.Random(seed)
+    return [text if generator.randrange(BEGUN_ONE_IN) else next(beginnings(text)).rstrip() for text in replies]
 
 
 def beginnings(reply: str) -> Iterator[str]:
