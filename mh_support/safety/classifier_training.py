@@ -18,7 +18,7 @@ from mh_support.modeling import supports_bf16
 from mh_support.safety.classifier import About, TextClassifier, as_read
 from mh_support.safety.encoder import Member, encoder_tokenizer
 
-LONGEST = 96  # Tokens read of a text; one in fifty is longer.
+LONGEST = 96  # Tokens read of a text; one message in a hundred is longer.
 
 
 class Labelled(NamedTuple):
