@@ -34,7 +34,7 @@ class ClassifierArguments:
 
     members: int = field(default=1, metadata={"help": "Encoders, trained apart, whose opinions are averaged."})
     rank: int = field(default=16, metadata={"help": "Rank of the adapters."})
-    epochs: int = field(default=3, metadata={"help": "Passes over the texts."})
+    epochs: int = field(default=4, metadata={"help": "Passes over the texts."})
     batch_size: int = field(default=64, metadata={"help": "Texts a batch."})
     learning_rate: float = field(default=1e-3, metadata={"help": "AdamW's peak learning rate."})
     seed: int = field(default=42, metadata={"help": "Seed of what is held out and of the training."})
