@@ -6,7 +6,6 @@ and each sentence is checked before it is shown.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,21 +14,22 @@ from mh_support.dialogue import Message, check_messages
 from mh_support.generation import generation_config, stream_reply
 from mh_support.modeling import load_model, load_tokenizer, model_path
 from mh_support.safety import asked_about, assess, check_in, check_reply, crisis_reply, resources_for, safe_reply
-from mh_support.safety.classifier import crisis_classifier
+from mh_support.safety.classifier import crisis_classifier, reply_classifier
 from mh_support.safety.counts import ReplyCounts
 from mh_support.safety.crisis import spoken_of
 from mh_support.safety.echoes import Echoes
+from mh_support.safety.reply_check import SENTENCE_END
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-    from mh_support.safety.crisis import Assessment, Suspects
+    from mh_support.safety import Suspects
+    from mh_support.safety.crisis import Assessment
 
 ATTEMPTS = 4  # The first reply and three more, before a safe one takes their place.
 # A concern is not asked about again while one of so many latest replies has asked.
 ASKED_LATELY = 6
 _NOT_FOR_A_MODEL = ("suicide", "self-harm")
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')]*\s+")
 
 
 @dataclass
@@ -79,7 +79,7 @@ class SupportBot:
         counts: counts replies by kind, without what was said.
 
     Raises:
-        ValueError: the crisis classifier cannot be read: nobody is answered without it.
+        ValueError: a classifier cannot be read: nobody is answered without them.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class SupportBot:
     ) -> None:
         # Read here, so that a damaged one is found before anybody writes.
         self.classifiers = [crisis_classifier()] if classifiers is None else classifiers
+        reply_classifier()
         self.echoes = echoes
         self.counts = ReplyCounts() if counts is None else counts
         self.model = model.eval()
@@ -207,7 +208,7 @@ class SupportBot:
         try:
             for piece in pieces:
                 held += piece
-                while (end := _SENTENCE_END.search(held)) is not None:
+                while (end := SENTENCE_END.search(held)) is not None:
                     yield held[: end.end()]
                     held = held[end.end() :]
         finally:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from mh_support.cli import ArgumentParser, run
 from mh_support.data.report import table
 from mh_support.files import write_json, write_text
+from mh_support.safety import check_reply
 from mh_support.safety.measure_replies import lines, measure, read_replies
 
 
@@ -47,13 +49,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _labelled(arguments: MeasureArguments) -> dict[str, Any]:
     replies = read_replies(arguments.replies_from)
     result = measure(replies)
-    print(table(lines(result)))
+    phrases = measure(replies, partial(check_reply, classifiers=()))
+    print(table(lines({"phrases alone": phrases, "phrases and classifier": result})))
     if arguments.list:
         for what in ("missed", "refused_though_fine"):
             print(f"\n{what.replace('_', ' ')}:")
             for number in result[what]:
                 print(f"  {number} {replies[number - 1].label}: {replies[number - 1].text}")
-    return result
+    return {**result, "phrases_alone": phrases}
 
 
 def _generated(arguments: MeasureArguments) -> dict[str, Any]:

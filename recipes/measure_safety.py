@@ -5,6 +5,7 @@ python recipes/measure_safety.py --rules_alone true
 python recipes/measure_safety.py --variants true
 python recipes/measure_safety.py --examples development --list true --plot curves.png
 python recipes/measure_safety.py --groups true
+python recipes/measure_safety.py --ordinary counsel_chat.csv
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from mh_support.safety import assess
 from mh_support.safety.classifier import crisis_classifier
 from mh_support.safety.curves import threshold_curves
 from mh_support.safety.measure import lines, measure, milliseconds, read_examples, variant_lines
+from mh_support.safety.measure_ordinary import LABELS, measure_ordinary, ordinary_lines, read_ordinary
 from mh_support.safety.variants import VARIANTS, vary
 
 
@@ -41,6 +43,14 @@ class MeasureArguments:
         default=False,
         metadata={"help": "Instead of examples, route the same disclosures for groups of people, and compare."},
     )
+    ordinary: str | None = field(
+        default=None,
+        metadata={"help": "Instead of examples, a CSV file of what people wrote, to see how many are interrupted."},
+    )
+    ordinary_labels: str = field(
+        default=str(LABELS),
+        metadata={"help": "File that says which of these are without risk: the SHA-256 of each text and its label."},
+    )
     output: str | None = field(default=None, metadata={"help": "File to write the figures to, as JSON."})
 
 
@@ -48,7 +58,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print the table."""
     (arguments,) = ArgumentParser(MeasureArguments, description=__doc__).parse(argv)
     check = partial(assess, classifiers=()) if arguments.rules_alone else assess
-    result = _compare_groups(check) if arguments.groups else _measure(arguments, check)
+    if arguments.groups:
+        result = _compare_groups(check)
+    elif arguments.ordinary is not None:
+        result = measure_ordinary(read_ordinary(Path(arguments.ordinary), Path(arguments.ordinary_labels)), check)
+        print(table(ordinary_lines(result)))
+    else:
+        result = _measure(arguments, check)
     if arguments.output is not None:
         write_json(arguments.output, result)
 

@@ -13,14 +13,14 @@ from pathlib import Path
 from mh_support.cli import ArgumentParser, run
 from mh_support.data.report import table
 from mh_support.safety import assess
-from mh_support.safety.classifier_training import ClassifierArguments, train_classifier
+from mh_support.safety.crisis_training import CrisisArguments, train_crisis_classifier
 from mh_support.safety.measure import lines, measure, read_examples
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, write, and measure rules and classifier together on the development messages."""
-    (arguments,) = ArgumentParser(ClassifierArguments, description=__doc__).parse(argv)
-    classifier, made_from = train_classifier(arguments)
+    (arguments,) = ArgumentParser(CrisisArguments, description=__doc__).parse(argv)
+    classifier, made_from = train_crisis_classifier(arguments)
     classifier.save(Path(arguments.output))
     print(table([("trained on", ""), *made_from.items()]))
     print()

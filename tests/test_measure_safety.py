@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from training_fixtures import load_recipe
 
 from mh_support.safety import Assessment, assess
-from mh_support.safety.classifier import CrisisClassifier, Suspicion, crisis_classifier
+from mh_support.safety.classifier import Suspicion, TextClassifier, crisis_classifier
 from mh_support.safety.curves import threshold_curves
 from mh_support.safety.measure import (
     EXAMPLES,
@@ -25,6 +25,7 @@ from mh_support.safety.measure import (
     read_examples,
     variant_lines,
 )
+from mh_support.safety.measure_ordinary import LABELS, measure_ordinary, ordinary_lines, read_ordinary
 from mh_support.safety.variants import VARIANTS, vary
 
 # Locked before the check was measured on it: nothing is to be learned from it, and nothing changed in it.
@@ -48,6 +49,11 @@ def test_there_are_enough_of_every_kind() -> None:
     assert min(counts["development"].values()) >= 10
     crises = {name: sum(one.is_crisis for one in examples) for name, examples in SETS.items()}
     assert crises["train"] >= 1000 and len(SETS["train"]) - crises["train"] >= 2000
+
+
+def test_their_page_counts_them() -> None:
+    page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    assert [name for name, examples in SETS.items() if f"`{name}.tsv` ({len(examples):,})" not in page] == []
 
 
 def test_no_message_stands_twice() -> None:
@@ -112,8 +118,8 @@ def test_both_curves_are_drawn_with_both_thresholds(tmp_path: Path, monkeypatch:
     about = crisis_classifier().about
     crises, safe, *thresholds = axes.lines
     assert list(crises.get_ydata()) == list(safe.get_ydata()) == [1.0]
-    assert crises.get_xdata()[0] > about.crisis and safe.get_xdata()[0] < about.concern
-    assert [line.get_xdata()[0] for line in thresholds] == [about.concern, about.crisis]
+    assert crises.get_xdata()[0] > about.thresholds["crisis"] and safe.get_xdata()[0] < about.thresholds["concern"]
+    assert [line.get_xdata()[0] for line in thresholds] == list(about.thresholds.values())
     with pytest.raises(ValueError, match=r"give examples of crises and of safe messages$"):
         threshold_curves(crisis_classifier(), examples[:1], tmp_path / "curves.png")
 
@@ -200,7 +206,7 @@ def test_the_recipe_leaves_the_classifier_out_where_told(
     path = tmp_path / "own.tsv"
     path.write_text("crisis\tsuicide\tI want to die.\ncrisis\tsuicide\tThe cat has a new home.\n", encoding="utf-8")
     crisis = Suspicion("crisis", "suicide")
-    monkeypatch.setattr(CrisisClassifier, "suspect", lambda self, texts: [crisis] * len(texts))
+    monkeypatch.setattr(TextClassifier, "suspect", lambda self, texts: [crisis] * len(texts))
     counts = []
     for flags in ([], ["--rules_alone", "true"]):
         output = tmp_path / "figures.json"
@@ -222,6 +228,84 @@ def test_the_recipe_shows_every_spelling(tmp_path: Path, capsys: pytest.CaptureF
     assert result["capitals"]["recall"]["count"] == 1
     printed = capsys.readouterr().out
     assert all(name in printed and recall in printed for name, recall, *_ in variant_lines(result))
+
+
+# --- ordinary texts ---------------------------------------------------------------------------------------------------
+
+SAID = {"I want to die.": "risk", "My cat is ill.": "none", "What is a good bread?": "none", "Hm.": "unsure"}
+
+
+def hashed(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.fixture
+def ordinary(tmp_path: Path) -> tuple[Path, Path]:
+    """A CSV file of these texts and of one that nobody labelled, and the labels."""
+    texts, labels = tmp_path / "texts.csv", tmp_path / "labels.tsv"
+    rows = ["Context,Response", *(f'"{text}",yes' for text in [*SAID, *SAID, "Not labelled."])]
+    texts.write_text("\n".join(rows), encoding="utf-8")
+    labels.write_text("".join(f"{hashed(text)}\t{label}\n" for text, label in SAID.items()), encoding="utf-8")
+    return texts, labels
+
+
+def test_ordinary_texts_are_found_by_their_hashes_each_once(ordinary: tuple[Path, Path]) -> None:
+    assert [(one.text, one.label) for one in read_ordinary(*ordinary)] == list(SAID.items())
+
+
+def test_interruptions_are_counted_by_label(ordinary: tuple[Path, Path]) -> None:
+    levels = {"I want to die.": "emergency", "My cat is ill.": "concern", "Hm.": "crisis"}
+    texts = read_ordinary(*ordinary)
+    result = measure_ordinary(texts, lambda messages: Assessment(levels.get(messages[0]["content"], "none")))
+    counts = {label: [(found[key]["count"], found[key]["of"]) for key in found] for label, found in result.items()}
+    assert counts == {"risk": [(1, 1), (1, 1)], "unsure": [(1, 1), (1, 1)], "none": [(0, 2), (1, 2)]}
+    assert ordinary_lines(result)[1] == ("without risk", "0 of 2, 0.000 [0.000, 0.658]", "1 of 2, 0.500 [0.095, 0.905]")
+
+
+def test_the_recipe_measures_ordinary_texts(
+    ordinary: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts, labels = ordinary
+    output = tmp_path / "figures.json"
+    flags = ["--ordinary", str(texts), "--ordinary_labels", str(labels), "--rules_alone", "true"]
+    load_recipe("measure_safety").main([*flags, "--output", str(output)])
+    assert json.loads(output.read_text(encoding="utf-8"))["risk"]["crisis"]["count"] == 1
+    assert "without risk                   0 of 2, 0.000 [0.000, 0.658]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "message"),
+    [
+        (
+            "Context\nHm.\n",
+            "abc\tnone\n",
+            r"labels\.tsv, line 1 is no label: expected a SHA-256 and one of risk, unsure",
+        ),
+        (
+            "Context\nHm.\n",
+            f"{'0' * 64}\tnone\n",
+            r"^1 of the 1 texts that .+ labels are not in .+; give the file they",
+        ),
+        ("said\nHm.\n", f"{'0' * 64}\tnone\n", r"has the columns said; expected Context or questionText$"),
+        ("Context\nHm.\n", None, r"^no labels at .+; give a file of SHA-256 and label, parted by tabs$"),
+        (None, f"{'0' * 64}\tnone\n", r"^no texts at .+; give a CSV file with the column Context or questionText$"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_line(
+    tmp_path: Path, texts: str | None, labels: str | None, message: str
+) -> None:
+    paths = tmp_path / "texts.csv", tmp_path / "labels.tsv"
+    for path, content in zip(paths, (texts, labels), strict=True):
+        if content is not None:
+            path.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        read_ordinary(*paths)
+
+
+def test_the_labels_that_come_with_the_package_hold_no_text() -> None:
+    lines = LABELS.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == len({line[:64] for line in lines}) == 200
+    assert all(re.fullmatch(r"[0-9a-f]{64}\t(risk|unsure|none)", line) for line in lines)
 
 
 def test_the_check_does_no_worse_than_it_did() -> None:

@@ -23,7 +23,7 @@ from mh_support.safety import (
     resources_for,
     safe_reply,
 )
-from mh_support.safety.classifier import Suspicion, crisis_classifier
+from mh_support.safety.classifier import Suspicion, crisis_classifier, reply_classifier
 from mh_support.safety.echoes import Echoes
 from mh_support.support_bot import ASKED_LATELY, ATTEMPTS, ReplyStream, SupportBot
 
@@ -106,6 +106,13 @@ def test_nobody_is_answered_without_the_classifier(tiny_model, tiny_tokenizer, t
     monkeypatch.setattr(support_bot, "crisis_classifier", lambda: crisis_classifier(missing))
     with pytest.raises(ValueError, match=r"missing\.safetensors cannot be read"):
         SupportBot(tiny_model, tiny_tokenizer)
+
+
+def test_nor_without_the_one_that_reads_replies(tiny_model, tiny_tokenizer, tmp_path, monkeypatch):
+    missing = tmp_path / "missing.safetensors"
+    monkeypatch.setattr(support_bot, "reply_classifier", lambda: reply_classifier(missing))
+    with pytest.raises(ValueError, match=r"^the reply classifier .+missing\.safetensors cannot be read"):
+        SupportBot(tiny_model, tiny_tokenizer, classifiers=())
 
 
 def test_a_crisis_stays_one_in_the_turns_that_follow(bot, scripted):

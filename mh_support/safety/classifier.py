@@ -1,20 +1,22 @@
-"""A trained classifier beside the rules: does a message call for people who can help, though no phrase of it says so?
+"""Trained classifiers beside the rules: what is wrong with a text, though no phrase of it says so?
 
-A small sentence encoder reads each message; adapters and a head, trained on messages written for this project, say what
-it is about. It adds to what the rules find and takes nothing away. recipes/train_crisis_classifier.py trains it.
+A small sentence encoder reads each text; adapters and a head, trained on texts written for this project, say what it is
+about. One reads what people write, one what the model replies. Each adds to what the rules find and takes nothing away.
+recipes/train_crisis_classifier.py and recipes/train_reply_classifier.py train them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mh_support.files import replacing
-from mh_support.safety.crisis_rules import SUICIDE
+from mh_support.safety.identities import neutral
+from mh_support.safety.languages import is_foreign
 from mh_support.safety.plain_words import without_disguises
 
 if TYPE_CHECKING:
@@ -23,18 +25,26 @@ if TYPE_CHECKING:
 
     from mh_support.safety.encoder import Member
 
-CLASSIFIER = Path(__file__).resolve().parent / "crisis_classifier.safetensors"
-# Longer messages are read in windows of so many tokens, each beginning so many before the last one's end.
+CRISIS_CLASSIFIER = Path(__file__).resolve().parent / "crisis_classifier.safetensors"
+REPLY_CLASSIFIER = Path(__file__).resolve().parent / "reply_classifier.safetensors"
+# Longer texts are read in windows of so many tokens, each beginning so many before the last one's end.
 WINDOW, OVERLAP = 64, 24
 _BATCH = 32
 
 
 @dataclass(frozen=True)
 class Suspicion:
-    """What the classifier takes a message for: `level` is "concern" or "crisis"."""
+    """What a classifier takes a text for: a message for a "concern" or a "crisis", a reply for one to be "refused"."""
 
     level: str
     category: str
+
+
+class Suspects(Protocol):
+    """What the checks ask beside their rules: a trained classifier, or a model from the Hub."""
+
+    def suspect(self, texts: Sequence[str]) -> Sequence[Suspicion | None]:
+        """Say of each text which level it reaches, and what about; None where it reaches none."""
 
 
 @dataclass(frozen=True)
@@ -42,20 +52,25 @@ class About:
     """What a classifier's numbers mean.
 
     Args:
-        names: the categories, as `assess` calls them, in the order of the logits after that of "safe".
-        concern: from which log-odds of danger on a message is a concern.
-        crisis: from which log-odds of danger on it is a crisis.
+        names: what a text may be about, in the order of the logits after that of nothing wrong.
+        thresholds: the levels, lowest first, each with the log-odds of something wrong from which on it is reached.
         rank: of the adapters.
+        unsure: the name given where none of them has half of what is wrong; None gives the likeliest.
     """
 
     names: tuple[str, ...]
-    concern: float
-    crisis: float
+    thresholds: Mapping[str, float]
     rank: int
+    unsure: str | None = None
+
+    def level(self, odds: float) -> str | None:
+        """Return the highest level that these log-odds reach, or None."""
+        reached = [level for level, threshold in self.thresholds.items() if odds >= threshold]
+        return reached[-1] if reached else None
 
 
 @dataclass(frozen=True)
-class CrisisClassifier:
+class TextClassifier:
     """One or more encoders with their heads, whose opinions are averaged, their tokenizer, and what it all means."""
 
     members: tuple[Member, ...] = field(repr=False)
@@ -63,19 +78,22 @@ class CrisisClassifier:
     about: About
 
     def log_odds(self, texts: Sequence[str]) -> np.ndarray:
-        """Return each text's log-odds of danger, `(texts,)`; of a long text, those of its most alarming window."""
+        """Return each text's log-odds of something wrong, `(texts,)`; of a long text, those of its worst window.
+
+        Of a text that is clearly not English they are minus infinity: the classifier would guess.
+        """
         return self._read(texts)[0]
 
     def suspect(self, texts: Sequence[str]) -> list[Suspicion | None]:
-        """Say of each text whether it is a concern or a crisis, and what about; None where it is neither."""
+        """Say of each text which level it reaches and what it is about; None where it reaches none."""
         found: list[Suspicion | None] = []
         for odds, kind in zip(*self._read(texts), strict=True):
-            level = "crisis" if odds >= self.about.crisis else "concern" if odds >= self.about.concern else None
+            level = self.about.level(odds)
             found.append(None if level is None else Suspicion(level, self.about.names[kind]))
         return found
 
     def save(self, path: Path) -> None:
-        """Write adapters and heads, not yet merged, to one file in half precision, whole or not at all."""
+        """Write adapters and heads to one file in half precision, whole or not at all."""
         from safetensors.torch import save_file
 
         from mh_support.safety.encoder import own_state
@@ -90,7 +108,7 @@ class CrisisClassifier:
             save_file(tensors, draft, metadata={"about": about})
 
     def _read(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the log-odds of danger and the likeliest category of each text, both `(texts,)`."""
+        """Return the log-odds of something wrong and the likeliest name of each text, both `(texts,)`."""
         import numpy as np
         import torch
 
@@ -102,36 +120,58 @@ class CrisisClassifier:
             batch = self.tokenizer.pad({"input_ids": list(ids)}, return_tensors="pt")
             with torch.inference_mode():
                 logits = torch.stack([member(**batch).log_softmax(-1) for member in self.members]).mean(0)
-            danger = (logits[:, 1:].logsumexp(-1) - logits[:, 0]).numpy()
-            # Of danger that might be of any kind, the gravest is asked about.
-            shares, likeliest = logits[:, 1:].softmax(-1).max(-1)
-            named = torch.where(shares >= 0.5, likeliest, self.about.names.index(SUICIDE)).numpy()
-            for owner, value, kind in zip(owners, danger, named, strict=True):
+            wrong = (logits[:, 1:].logsumexp(-1) - logits[:, 0]).numpy()
+            shares, named = logits[:, 1:].softmax(-1).max(-1)
+            if self.about.unsure is not None:
+                named = torch.where(shares >= 0.5, named, self.about.names.index(self.about.unsure))
+            for owner, value, kind in zip(owners, wrong, named.numpy(), strict=True):
                 if value > odds[owner]:
                     odds[owner], kinds[owner] = value, kind
         return odds, kinds
 
     def _windows(self, texts: Sequence[str]) -> list[tuple[int, list[int]]]:
         """Return windows of tokens, each with the number of its text."""
-        if not texts:
+        plain = [(number, without_disguises(text)) for number, text in enumerate(texts)]
+        read = [(number, neutral(text)) for number, text in plain if not is_foreign(text)]
+        if not read:
             return []
+        numbers, said = zip(*read, strict=True)
         encoded = self.tokenizer(
-            [without_disguises(text) for text in texts],
+            list(said),
             truncation=True,
             max_length=WINDOW,
             stride=OVERLAP,
             return_overflowing_tokens=True,
         )
-        return list(zip(encoded["overflow_to_sample_mapping"], encoded["input_ids"], strict=True))
+        owners = [numbers[place] for place in encoded["overflow_to_sample_mapping"]]
+        return list(zip(owners, encoded["input_ids"], strict=True))
 
 
-@cache
-def crisis_classifier(path: Path = CLASSIFIER) -> CrisisClassifier:
-    """Return the classifier that comes with the package, read once.
+def as_read(text: str) -> str:
+    """Return a text as classifiers read it, in training too: without disguises, and blind to who speaks.
+
+    >>> as_read("My name is Fatima and n o b o d y cares.")
+    'My name is person and nobody cares.'
+    """
+    return neutral(without_disguises(text))
+
+
+def crisis_classifier(path: Path = CRISIS_CLASSIFIER) -> TextClassifier:
+    """Return the classifier of what people write that comes with the package, read once.
 
     Raises:
         ValueError: the file is missing or damaged, or the encoder's package is not installed.
     """
+    return _classifier("crisis", path)
+
+
+def reply_classifier(path: Path = REPLY_CLASSIFIER) -> TextClassifier:
+    """Return the classifier of replies that comes with the package, read once; raises as `crisis_classifier` does."""
+    return _classifier("reply", path)
+
+
+@cache
+def _classifier(name: str, path: Path) -> TextClassifier:
     from safetensors import SafetensorError, safe_open
 
     from mh_support.safety.encoder import encoder_tokenizer, load_member
@@ -146,16 +186,8 @@ def crisis_classifier(path: Path = CLASSIFIER) -> CrisisClassifier:
             {key.partition(".")[2]: value for key, value in tensors.items() if key.startswith(f"{number}.")}
             for number in range(count)
         ]
-        members = tuple(load_member(state, 1 + len(names)) for state in states)
-    except (
-        OSError,
-        SafetensorError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        RuntimeError,
-        json.JSONDecodeError,
-    ) as error:
+        members = tuple(load_member(state, 1 + len(names), about.rank) for state in states)
+    except (OSError, SafetensorError, LookupError, TypeError, RuntimeError, json.JSONDecodeError) as error:
         line = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"the crisis classifier {path} cannot be read ({line}); install the package again") from error
-    return CrisisClassifier(members, encoder_tokenizer(), about)
+        raise ValueError(f"the {name} classifier {path} cannot be read ({line}); install the package again") from error
+    return TextClassifier(members, encoder_tokenizer(), about)

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
-from mh_support.safety.classifier import Suspicion, crisis_classifier
+from mh_support.safety.classifier import Suspects, crisis_classifier
 from mh_support.safety.crisis_rules import CATEGORIES, LEVELS, SOMEONE, answers, around, matches, rules
 from mh_support.safety.plain_words import PlainWords, plain_words
 
@@ -52,13 +51,6 @@ class Assessment:
     def is_crisis(self) -> bool:
         """Whether to answer with people who can help instead of with a generated reply."""
         return self.level in ("crisis", "emergency")
-
-
-class Suspects(Protocol):
-    """What `assess` asks beside its rules: the trained classifier, or a model from the Hub."""
-
-    def suspect(self, texts: Sequence[str]) -> Sequence[Suspicion | None]:
-        """Say of each text whether it is a concern or a crisis, and what about; None where it is neither."""
 
 
 @dataclass(frozen=True)

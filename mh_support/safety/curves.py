@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from mh_support.drawing import AMBER, BLUE, GREY, INK, frame, new_figure, save
-from mh_support.safety.classifier import CrisisClassifier
-from mh_support.safety.classifier_training import joined
+from mh_support.safety.classifier import TextClassifier
+from mh_support.safety.crisis_training import joined
 from mh_support.safety.measure import Example
 
 
-def threshold_curves(classifier: CrisisClassifier, examples: Sequence[Example], path: Path) -> Path:
+def threshold_curves(classifier: TextClassifier, examples: Sequence[Example], path: Path) -> Path:
     """Draw what share of the crises and of the safe messages each threshold reaches, and where the two are set.
 
     The classifier alone is drawn, without the rules, which add to what it sees.
@@ -33,7 +33,8 @@ def threshold_curves(classifier: CrisisClassifier, examples: Sequence[Example], 
     for chosen, colour, label in parts:
         values = np.sort(odds[chosen])
         axes.step(values, 1 - np.arange(len(values)) / len(values), where="pre", color=colour, linewidth=2, label=label)
-    for threshold, name in ((classifier.about.concern, "asked about"), (classifier.about.crisis, "crisis")):
+    for level, name in (("concern", "asked about"), ("crisis", "crisis")):
+        threshold = classifier.about.thresholds[level]
         axes.axvline(threshold, color=GREY, linestyle="--", linewidth=1.2)
         axes.text(threshold, 1.02, name, ha="center", va="bottom", fontsize=10, color=INK)
     axes.set_ylim(0, 1)

@@ -11,8 +11,8 @@ from mh_support.safety.measure import EXAMPLES, Share, share
 from mh_support.safety.reply_check import ReplyCheck, check_reply
 
 # Whatever learned from these is a model that harms, and is never published.
-HARMFUL = ("harmful_replies.tsv", "harmful_replies_test.tsv")
-FILES = {"train": (HARMFUL[0], "fit_replies.tsv"), "test": (HARMFUL[1],)}
+HARMFUL = ("harmful_replies.tsv", "harmful_replies_test.tsv", "replies_train.tsv")
+FILES = {"train": (HARMFUL[0], "fit_replies.tsv", HARMFUL[2]), "test": (HARMFUL[1],)}
 COLUMNS = ("label", "context", "reply")
 FINE = "fine"
 # What a reply is refused for; slurs are left out, since nobody should have to read them.
@@ -90,8 +90,13 @@ def measure(replies: Sequence[Reply], check: Callable[[str], ReplyCheck] = check
     }
 
 
-def lines(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return a result as the lines of a table."""
-    shown = [("harmful replies", result["recall"]), ("replies fit to send", result["false_alarms"])]
-    shown += [(f"  {label}", found) for label, found in result["by_label"].items() if label != FINE]
-    return [("refused", "count, share, 95 % interval"), *((name, str(Share(**found))) for name, found in shown)]
+def lines(results: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Return what several checks refuse of the same replies, by the name of the check, as the lines of a table."""
+    shown = [_shares(result) for result in results.values()]
+    rows = [(name, *(str(Share(**shares[name])) for shares in shown)) for name in shown[0]]
+    return [("refused: count, share, 95 % interval", *results), *rows]
+
+
+def _shares(result: Mapping[str, Any]) -> dict[str, Any]:
+    by_label = {f"  {label}": found for label, found in result["by_label"].items() if label != FINE}
+    return {"harmful replies": result["recall"], "replies fit to send": result["false_alarms"], **by_label}

@@ -108,7 +108,8 @@ def without_disguises(message: str) -> str:
     >>> without_disguises("Please, n o b o d y c\u0430res.")
     'please, nobody cares.'
     """
-    latin = message if message.isascii() else _latin(message.translate(_QUOTES))
+    straight = message.translate(_QUOTES)
+    latin = straight if straight.isascii() else _latin(straight)
     return _APART.sub(lambda found: found[0].replace(" ", ""), latin)
 
 

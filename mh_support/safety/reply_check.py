@@ -2,18 +2,21 @@
 
 It refuses what a program has no business saying here: methods, diagnoses, advice on medication, claims to be human or
 a therapist, encouragement of harm, shaming, slurs, links, e-mail addresses, and phone numbers that are not in
-resources.json. The phrases stand in reply_check.json. It cannot tell whether a reply is true, kind or to the point.
+resources.json. The phrases stand in reply_check.json; a trained classifier adds what no phrase holds. Neither can tell
+whether a reply is true, kind or to the point.
 """
 
 import codecs
 import json
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from mh_support.safety.classifier import Suspects, reply_classifier
 from mh_support.safety.crisis_rules import Rule, context_of, matches, pattern_of
 from mh_support.safety.plain_words import plain_words
 from mh_support.safety.resources import known_addresses, known_numbers
@@ -35,6 +38,8 @@ _TO_CALL = re.compile(
     r"(?![a-z\d]|\s+(?:days|weeks|months|years|times|people|miles|minutes|hours|words)\b)",
     re.IGNORECASE,
 )
+# Where a sentence of a reply is finished, and can be checked with what came before it.
+SENTENCE_END = re.compile(r"(?<=[.!?])[\"')]*\s+")
 _SPELT_NUMBER = re.compile(r"\b(?:(?:zero|oh|one|two|three|four|five|six|seven|eight|nine|[0-9]) ){6,}")
 
 
@@ -46,10 +51,13 @@ class ReplyCheck:
     reasons: tuple[str, ...]
 
 
-def check_reply(reply: str) -> ReplyCheck:
+def check_reply(reply: str, *, classifiers: Sequence[Suspects] | None = None) -> ReplyCheck:
     """Check one generated reply, or the part of it that has come so far.
 
-    Raises ValueError for anything but a string.
+    `classifiers` are the one that comes with the package unless others are given; with none, the phrases stand alone.
+    They are asked of a reply that passes the phrases, and any of them may refuse it.
+
+    Raises ValueError for anything but a string, and where the package's classifier cannot be read.
 
     >>> check_reply("That sounds exhausting. Who is there for you?")
     ReplyCheck(ok=True, reasons=())
@@ -69,6 +77,10 @@ def check_reply(reply: str) -> ReplyCheck:
         "empty": not any(character.isalnum() for character in written),
     }
     reasons += [reason for reason, found in others.items() if found]
+    if not reasons:
+        asked = [reply_classifier()] if classifiers is None else classifiers
+        found = [suspicion for classifier in asked for suspicion in classifier.suspect([reply]) if suspicion]
+        reasons = list(dict.fromkeys(suspicion.category for suspicion in found))
     return ReplyCheck(not reasons, tuple(reasons))
 
 
