@@ -14,11 +14,13 @@ else:
     import sre_parse as _parser
 
 # Words that most messages hold: a cue made of them alone spares nothing.
-_COMMON = frozenset(
-    "a about all am and any are as at be been but can cant do dont feel for from get go going had has have he her him "
-    "his how i if im in is it its just know like me more my never no not of off on one or out over own really she so "
-    "some the them they this time to too up want was we what when will with would you your".split()
-)
+_COMMON_WORDS = """
+a about all am and any are as at be been but can cant do dont feel for from get go going had has
+have he her him his how i if im in is it its just know like me more my never no not of off on one or
+out over own really she so some the them they this time to too up want was we what when will with
+would you your
+"""
+_COMMON = frozenset(_COMMON_WORDS.split())
 
 
 def cues_of(pattern: re.Pattern[str]) -> tuple[str, ...]:
