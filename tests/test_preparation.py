@@ -197,7 +197,7 @@ def test_edits_count_rows_not_places(source, plain, made_up):
 def test_nothing_personal_is_left(source, plain, made_up):
     reply = f"{made_up(75)} Write to jane@example.com, or look at https://example.com/jane or call 212-555-0147 today."
     result = prepared(source(*plain, row(f"{made_up(74)} My address is jane@example.com.", reply)))
-    text = json.dumps(result.splits)
+    text = json.dumps(everything(result))
     assert not [word for word in ("jane", "example.com", "555") if word in text]
     assert made_up(75) in text
 

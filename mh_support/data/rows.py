@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 Dialogue = dict[str, Any]
+Array = np.ndarray[Any, Any]
 
 SCHEMA = pa.schema(
     {
@@ -54,7 +55,7 @@ class Rows(Sequence[Any]):
     def __init__(
         self,
         table: pa.Table,
-        places: np.ndarray[Any, Any] | None = None,
+        places: Array | None = None,
         make: Callable[[Dialogue], Any] = plain,
     ) -> None:
         self.table = table
@@ -64,6 +65,11 @@ class Rows(Sequence[Any]):
     def messages(self) -> Rows:
         """Return the same rows as nothing but their messages."""
         return Rows(self.table.select(["messages"]), self.places, itemgetter("messages"))
+
+    def joined(self, table: pa.Table, places: Array) -> Rows:
+        """Return these rows and, after them, some of another table's."""
+        both = pa.concat_tables([self.table, table])
+        return Rows(both, np.concatenate([self.places, self.table.num_rows + places]), self._make)
 
     def __len__(self) -> int:
         return len(self.places)

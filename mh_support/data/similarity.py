@@ -11,12 +11,13 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import combinations, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from mh_support.data.processes import BATCH_ROWS
+from mh_support.data.rows import Array
 
 if TYPE_CHECKING:
     from datasketch import MinHash
@@ -26,8 +27,6 @@ NEAR_DUPLICATE = 0.7
 # Candidates are sought below the threshold, so that the probabilistic search misses none above it.
 _SEARCH_THRESHOLD = 0.5
 _PERMUTATIONS = 128
-
-Array = np.ndarray[Any, Any]
 
 
 def shingles(normalised: str) -> set[str]:

@@ -18,9 +18,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from mh_support.data.processes import batches_of, in_order
+from mh_support.data.rows import Array
 from mh_support.data.similarity import (
     NEAR_DUPLICATE,
-    Array,
     Bands,
     band_numbers,
     jaccard,
