@@ -15,7 +15,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from mh_support.benchmark.generation import WAYS, measure_generation, measure_serving, save_prompts
-from mh_support.benchmark.preparation import SIZES, measure_import, measure_preparation, write_rows
+from mh_support.benchmark.preparation import SIZES, measure_import, measure_preparation, with_growth, write_rows
 from mh_support.benchmark.processes import in_own_process
 from mh_support.benchmark.results import draw_training, summarise_generation, summarise_training
 from mh_support.benchmark.training import (
@@ -152,4 +152,4 @@ def _preparation(arguments: BenchmarkArguments, folder: Path, dialogues: Sequenc
         write_rows(path, dialogues, size)
         measured.append({"rows": size, "bytes": path.stat().st_size, **in_own_process(measure_preparation, str(path))})
         path.unlink()
-    return measured
+    return with_growth(measured)

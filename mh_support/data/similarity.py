@@ -7,6 +7,7 @@ text is kept, in a file, and one band at a time is sorted in memory, where an in
 from __future__ import annotations
 
 import hashlib
+import struct
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -77,20 +78,17 @@ class Bands:
 def band_numbers(texts: Sequence[str], *, seed: int) -> Array:
     """Return a number for each band of each normalised text, `(texts, bands)`."""
     count, width = _shape()
-    known: dict[str, int] = {}
-
-    def hashed(word: str) -> int:
-        value = known.get(word)
-        if value is None:
-            # As datasketch.hashfunc.sha1_hash32, of words met before without hashing them again.
-            value = known[word] = int.from_bytes(hashlib.sha1(word.encode()).digest()[:4], "little")
-        return value
-
+    known: dict[str, int] = {}  # what was hashed for an earlier text is not hashed again
     signatures = np.empty((len(texts), count * width), dtype=np.uint64)
     for row, text in enumerate(texts):
+        words = shingles(text)
+        new = [word for word in words if word not in known]
+        # As datasketch.hashfunc.sha1_hash32 hashes one, all at once.
+        digests = b"".join([hashlib.sha1(word.encode()).digest()[:4] for word in new])
+        known.update(zip(new, struct.unpack(f"<{len(new)}I", digests), strict=True))
         signature = _blank(seed).copy()
-        signature.hashfunc = hashed
-        signature.update_batch(shingles(text))
+        signature.hashfunc = known.__getitem__
+        signature.update_batch(words)
         signatures[row] = signature.hashvalues[: count * width]
     # Two bands that differ have one number by a chance in many millions, and are then told apart by their texts.
     odd = np.random.RandomState(0).randint(0, 2**63, size=width, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
