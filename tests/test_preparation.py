@@ -265,7 +265,7 @@ def test_progress_is_for_terminals_and_leaves_no_trace(source, plain, monkeypatc
 def many(source, made_up, monkeypatch):
     """Rows with repeats, a crisis, and what is scrubbed, in batches so small that several processes share them."""
     monkeypatch.setattr(processes, "BATCH_ROWS", 7)
-    rows = [row(made_up(number % 50), made_up(number % 90 + 1000)) for number in range(200)]
+    rows = [row(made_up(number % 40), made_up(number % 80 + 1000)) for number in range(200)]
     rows[60:60] = [row("I want to kill myself.", made_up(1)), row(made_up(60), "Write to me@example.com about it."), {}]
     return lambda **changes: source(*rows, **changes)
 
@@ -274,7 +274,7 @@ def test_any_number_of_processes_gives_the_same_bytes(many, tmp_path):
     for num_proc in (1, 2, 3):
         prepared(many(num_proc=num_proc)).save(tmp_path / str(num_proc))
     report = json.loads((tmp_path / "1" / "data_report.json").read_text(encoding="utf-8"))
-    assert (report["rows_read"], report["fates"]["risk"], report["fates"]["duplicate"]) == (203, 1, 20)
+    assert (report["rows_read"], report["fates"]["risk"], report["fates"]["duplicate"]) == (203, 1, 120)
     assert contents(tmp_path / "1") == contents(tmp_path / "2") == contents(tmp_path / "3")
 
 

@@ -84,11 +84,13 @@ def run_benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="mh_support_benchmark_") as scratch:
         folder = Path(scratch)
         dialogues = read_dialogues(arguments.data)
-        tokenizer = make_tokenizer(dialogues)
-        heads = max(1, arguments.width // 64)
-        shape = {"n_layer": arguments.layers, "n_embd": arguments.width, "n_head": heads}
-        make_model(folder, tokenizer, dropout=arguments.dropout, **shape)
-        save_prompts(folder, dialogues, arguments.prompts)
+        tokenizer = None
+        if not {"training", "generation", "serving"}.isdisjoint(arguments.parts):
+            tokenizer = make_tokenizer(dialogues)
+            heads = max(1, arguments.width // 64)
+            shape = {"n_layer": arguments.layers, "n_embd": arguments.width, "n_head": heads}
+            make_model(folder, tokenizer, dropout=arguments.dropout, **shape)
+            save_prompts(folder, dialogues, arguments.prompts)
         if "training" in arguments.parts:
             results["training"] = _training(arguments, folder, dialogues, tokenizer)
         if "generation" in arguments.parts:
