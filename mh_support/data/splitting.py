@@ -1,7 +1,7 @@
 """Splits by question, so that no question that a model is scored on was seen in training.
 
-Memory holds about 110 bytes a question at most: 16 of its digest, twice while it is sorted, and numbers of 8 bytes for its
-place and its row. The texts are fetched again where two of them are compared.
+Memory holds about 110 bytes a question at most: 16 of its digest, twice while it is sorted, and numbers of 8 bytes for
+its place and its row. The texts are fetched again where two of them are compared.
 """
 
 from __future__ import annotations
