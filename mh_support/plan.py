@@ -44,7 +44,7 @@ class Plan:
 
     model: PreTrainedModel = field(repr=False)
     tokenizer: PreTrainedTokenizerBase = field(repr=False)
-    splits: dict[str, list[Dialogue]] = field(repr=False)
+    splits: dict[str, Sequence[Dialogue]] = field(repr=False)
     encoded: dict[str, Encoded] = field(repr=False)
     steps: int
     base_weights: str

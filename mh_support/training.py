@@ -42,7 +42,7 @@ __all__ = ["Encoded", "FinetuneArguments", "Plan", "describe", "describe_rows", 
 # Arguments that say where, how loudly or for how long a run is worked at, and not what comes of it.
 NOT_OF_THE_RESULT = frozenset(
     {
-        *("output_dir", "frozen_prefix_dir", "resume", "dry_run", "disable_tqdm"),
+        *("output_dir", "frozen_prefix_dir", "resume", "dry_run", "disable_tqdm", "num_proc"),
         *("log_level", "log_level_replica", "local_rank", "logging_dir"),
     }
 )

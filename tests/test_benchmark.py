@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from itertools import chain
 
@@ -14,7 +15,13 @@ from transformers import AutoTokenizer, GPT2Config
 import mh_support.benchmark.processes as processes
 import mh_support.benchmark.suite as suite
 import mh_support.benchmark.training as benchmark_training
-from mh_support.benchmark.preparation import measure_import, measure_preparation, write_rows
+from mh_support.benchmark.preparation import (
+    PeakMemory,
+    measure_import,
+    measure_preparation,
+    with_growth,
+    write_rows,
+)
 from mh_support.benchmark.processes import in_own_process, matmul_rate
 from mh_support.benchmark.results import draw_training, summarise_generation, summarise_training, tables
 from mh_support.benchmark.suite import BenchmarkArguments, run_benchmark
@@ -231,7 +238,29 @@ def test_importing_the_package_is_quick():
 
 def test_rows_to_prepare_are_all_different(tmp_path, talk):
     write_rows(tmp_path / "rows.csv", read_dialogues(str(talk)), 50)
-    assert measure_preparation(str(tmp_path / "rows.csv"))["kept"] == 50
+    found = measure_preparation(str(tmp_path / "rows.csv"))
+    assert found["kept"] == 50
+    assert found["seconds"] > 0 < found["cpu_seconds"]
+    assert found["private"] > 1e7
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".csv"] == ["rows.csv"]
+
+
+def test_memory_is_that_of_the_children_too():
+    command = [sys.executable, "-c", "text = b'x' * 100_000_000; print(len(text), flush=True); input()"]
+    with PeakMemory() as alone:
+        pass
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"100000000\n"
+        with PeakMemory() as both:
+            pass
+        child.communicate(b"\n")
+    assert both.private - alone.private > 9e7
+
+
+def test_growth_is_told_once_memory_has_settled():
+    sizes = [(10_000, 500), (100_000, 900), (1_000_000, 9_900), (1_000_000, 9_900)]
+    measured = [{"rows": rows, "private": private} for rows, private in sizes]
+    assert [each["growth_per_row"] for each in with_growth(measured)] == [None, None, 0.01, None]
 
 
 def test_the_recipe_writes_and_prints(tmp_path, talk, monkeypatch, capsys):

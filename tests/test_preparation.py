@@ -5,14 +5,17 @@ from __future__ import annotations
 import errno
 import io
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from mh_support.data import processes
 from mh_support.data.preparation import (
     DataArguments,
     Prepared,
@@ -197,7 +200,7 @@ def test_edits_count_rows_not_places(source, plain, made_up):
 def test_nothing_personal_is_left(source, plain, made_up):
     reply = f"{made_up(75)} Write to jane@example.com, or look at https://example.com/jane or call 212-555-0147 today."
     result = prepared(source(*plain, row(f"{made_up(74)} My address is jane@example.com.", reply)))
-    text = json.dumps(result.splits)
+    text = json.dumps(everything(result))
     assert not [word for word in ("jane", "example.com", "555") if word in text]
     assert made_up(75) in text
 
@@ -253,6 +256,51 @@ def test_progress_is_for_terminals_and_leaves_no_trace(source, plain, monkeypatc
     # The error still holds its frames: it is not their end that cleared the line.
     assert raised.tb is not None
     assert sys.stderr.getvalue().rpartition("\r")[2] == ""
+
+
+# ---- many rows ----
+
+
+@pytest.fixture
+def many(source, made_up, monkeypatch):
+    """Rows with repeats, a crisis, and what is scrubbed, in batches so small that several processes share them."""
+    monkeypatch.setattr(processes, "BATCH_ROWS", 7)
+    rows = [row(made_up(number % 40), made_up(number % 80 + 1000)) for number in range(200)]
+    rows[60:60] = [row("I want to kill myself.", made_up(1)), row(made_up(60), "Write to me@example.com about it."), {}]
+    return lambda **changes: source(*rows, **changes)
+
+
+def test_any_number_of_processes_gives_the_same_bytes(many, tmp_path):
+    for num_proc in (1, 2, 3):
+        prepared(many(num_proc=num_proc)).save(tmp_path / str(num_proc))
+    report = json.loads((tmp_path / "1" / "data_report.json").read_text(encoding="utf-8"))
+    assert (report["rows_read"], report["fates"]["risk"], report["fates"]["duplicate"]) == (203, 1, 120)
+    assert contents(tmp_path / "1") == contents(tmp_path / "2") == contents(tmp_path / "3")
+
+
+@pytest.mark.parametrize("ending", ["no json", '{"Context": [3], "Response": "b"}'])
+def test_an_error_far_into_the_rows_leaves_nothing_behind(many, tmp_path, monkeypatch, ending):
+    arguments = many(num_proc=2)
+    path = Path(arguments.dataset_name[0])
+    path.write_text(path.read_text(encoding="utf-8") + ending + "\n", encoding="utf-8")
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    with pytest.raises(ValueError, match=r"line 204 is not valid JSON|a message lacks role or content"):
+        prepared(arguments)
+    assert list((tmp_path / "scratch").iterdir()) == []
+    assert multiprocessing.active_children() == []
+
+
+def test_the_rows_outlive_their_files(many, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = sorted(tmp_path.iterdir())
+    splits = prepared(many()).splits
+    assert [path for path in tmp_path.iterdir() if path not in before and path.name != "data.jsonl"] == []
+    for rows in splits.values():
+        assert list(rows) == [rows[place] for place in range(len(rows))] == rows[:] == rows
+        assert rows[-1] == rows[len(rows) - 1]
+        assert rows[:2] != rows
+        assert repr(rows) == f"<{len(rows)} rows>"
 
 
 # ---- splits ----------------------------------------------------------------------------------------------------------
@@ -403,6 +451,7 @@ def test_nothing_left(source):
         ({"shipped_splits": "perhaps"}, r"^shipped_splits is 'perhaps'; it is one of use, drop_leaks, ignore$"),
         ({"max_samples": 0}, r"^max_samples is 0; give at least 1, or leave it out for all$"),
         ({"max_samples": -3}, r"^max_samples is -3; "),
+        ({"num_proc": 0}, r"^num_proc is 0; give at least 1, or leave it out for one a processor$"),
         ({"risk_rows": "some"}, r"^risk_rows is 'some'; it is drop or keep$"),
     ],
 )

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from mh_support.benchmark.generation import WAYS
+from mh_support.benchmark.preparation import SETTLED
 from mh_support.benchmark.training import ARMS, TrainingSetup, needed_operations
 from mh_support.data.report import table
 from mh_support.drawing import AMBER, BLUE, GREY, frame, new_figure, save
@@ -91,11 +92,7 @@ def tables(results: dict[str, Any]) -> str:
     if "import" in results:
         lines.append(f"import mh_support: {results['import']['seconds']:.3f} s")
     if "preparation" in results:
-        rows = [("preparing rows", "seconds", "rows/s", "peak memory", "kept")]
-        for each in results["preparation"]:
-            rate = f"{each['rows'] / each['seconds']:.0f}"
-            rows.append((f"{each['rows']:,}", f"{each['seconds']:.1f}", rate, _gb(each["peak_memory"]), each["kept"]))
-        parts.append(table(rows))
+        parts.append(_preparation_table(results["preparation"]))
     return "\n\n".join([*parts, *(["\n".join(lines)] if lines else [])])
 
 
@@ -147,6 +144,29 @@ def _generation_table(generation: dict[str, Any]) -> str:
         times = f"{first / seconds['median']:.1f}"
         rows.append((each["label"], f"{seconds['median']:.1f}", spread, times, same, _gb(each["peak_memory"])))
     return table(rows)
+
+
+def _preparation_table(preparation: Sequence[dict[str, Any]]) -> str:
+    rows = [("preparing rows", "seconds", "rows/s", "CPU ms a row", "private", "of files", "bytes a row more", "kept")]
+    for each in preparation:
+        growth = each["growth_per_row"]
+        rows.append(
+            (
+                f"{each['rows']:,}",
+                f"{each['seconds']:.1f}",
+                f"{each['rows'] / each['seconds']:.0f}",
+                f"{each['cpu_seconds'] / each['rows'] * 1000:.2f}",
+                _gb(each["private"]),
+                _gb(each["files"]),
+                "-" if growth is None else f"{growth:.0f}",
+                f"{each['kept']:,}",
+            )
+        )
+    notes = (
+        "Peak memory of all processes, shared pages counted once: private, and of mapped files (Arrow's and the "
+        f"libraries').\nbytes a row more: private memory against the size before, from {SETTLED:,} rows on."
+    )
+    return f"{table(rows)}\n\n{notes}"
 
 
 def _gb(size: float) -> str:

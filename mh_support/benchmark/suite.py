@@ -15,7 +15,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from mh_support.benchmark.generation import WAYS, measure_generation, measure_serving, save_prompts
-from mh_support.benchmark.preparation import SIZES, measure_import, measure_preparation, write_rows
+from mh_support.benchmark.preparation import SIZES, measure_import, measure_preparation, with_growth, write_rows
 from mh_support.benchmark.processes import in_own_process
 from mh_support.benchmark.results import draw_training, summarise_generation, summarise_training
 from mh_support.benchmark.training import (
@@ -84,11 +84,13 @@ def run_benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="mh_support_benchmark_") as scratch:
         folder = Path(scratch)
         dialogues = read_dialogues(arguments.data)
-        tokenizer = make_tokenizer(dialogues)
-        heads = max(1, arguments.width // 64)
-        shape = {"n_layer": arguments.layers, "n_embd": arguments.width, "n_head": heads}
-        make_model(folder, tokenizer, dropout=arguments.dropout, **shape)
-        save_prompts(folder, dialogues, arguments.prompts)
+        tokenizer = None
+        if not {"training", "generation", "serving"}.isdisjoint(arguments.parts):
+            tokenizer = make_tokenizer(dialogues)
+            heads = max(1, arguments.width // 64)
+            shape = {"n_layer": arguments.layers, "n_embd": arguments.width, "n_head": heads}
+            make_model(folder, tokenizer, dropout=arguments.dropout, **shape)
+            save_prompts(folder, dialogues, arguments.prompts)
         if "training" in arguments.parts:
             results["training"] = _training(arguments, folder, dialogues, tokenizer)
         if "generation" in arguments.parts:
@@ -152,4 +154,4 @@ def _preparation(arguments: BenchmarkArguments, folder: Path, dialogues: Sequenc
         write_rows(path, dialogues, size)
         measured.append({"rows": size, "bytes": path.stat().st_size, **in_own_process(measure_preparation, str(path))})
         path.unlink()
-    return measured
+    return with_growth(measured)

@@ -1,39 +1,55 @@
-"""From a data set to clean, scrubbed, de-duplicated splits, with a report of what happened to every row."""
+"""From a data set to clean, scrubbed, de-duplicated splits, with a report of what happened to every row.
+
+Rows stream through, in several processes where there are many, into an Arrow file on disk; the splits are read from
+there. Memory holds numbers alone: 8 bytes for a row that is kept, and about 110 while questions are compared. Two
+kinds of source are held as a whole while they are read: a .json file, which is one value, and EmpatheticDialogues,
+whose conversations may be scattered.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from mh_support.data.augmentation import METHODS, WORDNET, augment, count_outcomes, hints_at_risk, rewriter
-from mh_support.data.cleaning import clean_text
-from mh_support.data.privacy import scrub
-from mh_support.data.report import DataReport, count_edits
+from mh_support.data.processes import batches_of, default_num_proc, in_order
+from mh_support.data.ready import make_ready
+from mh_support.data.repeats import SAME_REPLY, without_repeats
+from mh_support.data.report import DataReport
+from mh_support.data.rows import Array, Dialogue, Rows, plain, record_batch, write_arrow
 from mh_support.data.sources import Source, dialogues_of, open_source
-from mh_support.data.splitting import (
-    SPLITS,
-    group_by_question,
-    jaccard,
-    normalise,
-    shared_questions,
-    shingles,
-    split_by_question,
-)
+from mh_support.data.splitting import SPLITS, question_groups, shared_questions, split_by_question
 from mh_support.dialogue import Message
 from mh_support.files import read_json, replacing, sha256_of, write_json, write_jsonl
-from mh_support.safety import assess
 
-# Two replies to one question that agree this far are one reply, posted twice with a word changed.
-SAME_REPLY = 0.9
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-Dialogue = dict[str, Any]
+__all__ = [
+    "SAME_REPLY",
+    "DataArguments",
+    "Dialogue",
+    "Prepared",
+    "check_replaceable",
+    "data_fingerprint",
+    "load_prepared",
+    "originals",
+    "prepare",
+    "write_splits",
+]
+
+# A row that stays in no split.
+_NOWHERE = -1
 
 
 @dataclass
@@ -75,6 +91,12 @@ class DataArguments:
         },
     )
     split_seed: int = field(default=42, metadata={"help": "Seed of the split by question."})
+    num_proc: int | None = field(
+        default=None,
+        metadata={
+            "help": "Processes that prepare a large data set, by default one a processor; the result is the same."
+        },
+    )
     max_samples: int | None = field(default=None, metadata={"help": "Read at most this many rows of each data set."})
     augment: list[str] = field(
         default_factory=list,
@@ -96,6 +118,8 @@ class DataArguments:
             raise ValueError(f"risk_rows is {self.risk_rows!r}; it is drop or keep")
         if self.max_samples is not None and self.max_samples < 1:
             raise ValueError(f"max_samples is {self.max_samples}; give at least 1, or leave it out for all")
+        if self.num_proc is not None and self.num_proc < 1:
+            raise ValueError(f"num_proc is {self.num_proc}; give at least 1, or leave it out for one a processor")
         for method in self.augment:
             if method not in METHODS:
                 raise ValueError(f"augment has {method!r}; the ways are {', '.join(METHODS)}")
@@ -111,7 +135,7 @@ class DataArguments:
 class Prepared:
     """Splits of dialogues, `{"messages": [...]}` each, and the report that belongs to them."""
 
-    splits: dict[str, list[Dialogue]] = field(repr=False)
+    splits: dict[str, Sequence[Dialogue]] = field(repr=False)
     report: DataReport
 
     def save(self, folder: Path) -> None:
@@ -131,7 +155,7 @@ def check_replaceable(folder: Path) -> None:
         raise ValueError(f"{folder} is a file; give --output_dir a new folder")
 
 
-def write_splits(folder: Path, splits: dict[str, list[Dialogue]]) -> None:
+def write_splits(folder: Path, splits: Mapping[str, Sequence[Dialogue]]) -> None:
     """Write each split's dialogues to `folder`, one JSON line each."""
     for name in SPLITS:
         write_jsonl(folder / f"{name}.jsonl", splits[name])
@@ -155,7 +179,7 @@ def load_prepared(folder: Path) -> dict[str, list[Dialogue]]:
             raise ValueError(
                 f"{path} is missing; prepare the data again with recipes/prepare.py or recipes/finetune.py"
             )
-        splits[name] = [_plain(row) for row in dialogues_of(Source(path.name, rows=_lines(path)))]
+        splits[name] = [plain(row) for row in dialogues_of(Source(path.name, rows=_lines(path)))]
     return splits
 
 
@@ -165,27 +189,31 @@ def prepare(arguments: DataArguments, *, progress: bool = True) -> Prepared:
     Raises:
         ValueError: nothing usable is left, or a question stands in two splits.
     """
+    # The files lose their names with the folder, and go for good when nobody reads the splits any more.
+    with tempfile.TemporaryDirectory(prefix="mh_support_data_", ignore_cleanup_errors=True) as scratch:
+        return _prepare(arguments, Path(scratch), progress)
+
+
+def _prepare(arguments: DataArguments, scratch: Path, progress: bool) -> Prepared:
     report = DataReport()
-    dialogues: list[Dialogue] = []
-    for name in arguments.dataset_name:
-        dialogues += _read(name, arguments, report, progress)
-    dialogues = _without_stray_copies(dialogues, report)
-    groups = group_by_question([dialogue["messages"] for dialogue in dialogues], progress=progress)
-    keep = _without_repeats(dialogues, groups, report, near=arguments.near_duplicates)
-    dialogues, groups = [dialogues[row] for row in keep], [groups[row] for row in keep]
-    if not dialogues:
+    table = write_arrow(scratch / "rows.arrow", _read_all(arguments, report, progress))
+    rows = Rows(table, _without_stray_copies(table, report), make=dict)
+    groups = question_groups(rows.messages(), num_proc=_num_proc(arguments), progress=progress)
+    keep = without_repeats(rows, groups, report.fates, near=arguments.near_duplicates)
+    places, groups = rows.places[keep], groups[keep]
+    if not len(places):
         raise ValueError(f"no dialogue is left of {report.rows_read} rows read ({_dropped(report)}); check the columns")
-    assigned = _assign(dialogues, groups, arguments, report)
-    splits: dict[str, list[Dialogue]] = {name: [] for name in SPLITS}
-    for dialogue, group, split in zip(dialogues, groups, assigned, strict=True):
-        splits[split].append({**_plain(dialogue), "question": group})
-    _check_leakage(splits, report, arguments)
-    report.fates["kept"] = sum(map(len, splits.values()))
-    report.splits = {
-        name: {"dialogues": len(originals(rows)), "questions": len({row["question"] for row in originals(rows)})}
-        for name, rows in splits.items()
+    split_of = _assign(_codes(table)[places], groups, arguments, report)
+    _check_leakage(table, places, split_of, report, arguments)
+    report.fates["kept"] = int((split_of != _NOWHERE).sum())
+    copied = table["augmented"].is_valid().to_numpy()[places]
+    for code, name in enumerate(SPLITS):
+        own = (split_of == code) & ~copied
+        report.splits[name] = {"dialogues": int(own.sum()), "questions": len(np.unique(groups[own]))}
+    splits: dict[str, Sequence[Dialogue]] = {
+        name: Rows(table, places[split_of == code]) for code, name in enumerate(SPLITS)
     }
-    earlier = Counter(row["augmented"] for row in splits["train"] if "augmented" in row)
+    earlier = Counter(table["augmented"].take(places[copied & (split_of == 0)]).to_pylist())
     report.augmentation = {method: {"added": count} for method, count in sorted(earlier.items())}
     if arguments.augment and earlier:
         raise ValueError(
@@ -193,8 +221,12 @@ def prepare(arguments: DataArguments, *, progress: bool = True) -> Prepared:
             "or leave out --augment"
         )
     if arguments.augment:
-        splits["train"] += _augmented(splits, arguments, report, progress)
-    return Prepared({name: [_plain(row) for row in rows] for name, rows in splits.items()}, report)
+        splits["train"] = _augmented(splits, arguments, report, progress, scratch)
+    return Prepared(splits, report)
+
+
+def _num_proc(arguments: DataArguments) -> int:
+    return default_num_proc() if arguments.num_proc is None else arguments.num_proc
 
 
 def originals(dialogues: Iterable[Dialogue]) -> list[Dialogue]:
@@ -202,24 +234,19 @@ def originals(dialogues: Iterable[Dialogue]) -> list[Dialogue]:
     return [dialogue for dialogue in dialogues if "augmented" not in dialogue]
 
 
-def _plain(row: Dialogue) -> Dialogue:
-    """Return the messages of a row, and how augmentation made it where it did."""
-    mark = {"augmented": row["augmented"]} if "augmented" in row else {}
-    return {"messages": row["messages"], **mark}
-
-
 def _augmented(
-    splits: dict[str, list[Dialogue]], arguments: DataArguments, report: DataReport, progress: bool
-) -> list[Dialogue]:
-    """Return the rows that augmentation adds to training, and count what became of each row in each way of it.
+    splits: dict[str, Sequence[Dialogue]], arguments: DataArguments, report: DataReport, progress: bool, scratch: Path
+) -> Rows:
+    """Return training with the rows that augmentation adds, and count what became of each row in each way of it.
 
     A question cut short can be one that is held out; such a row is left out again.
     """
-    training = originals(splits["train"])
-    shown = {"disable": None if progress else True, "leave": False, "total": len(training)}
-    dialogues = [row["messages"] for row in training]
+    train = splits["train"]
+    assert isinstance(train, Rows)
+    dialogues = train.messages()
+    shown = {"disable": None if progress else True, "leave": False, "total": len(train)}
     at_risk = [hints_at_risk(messages) for messages in tqdm(dialogues, desc="looking for risk", **shown)]
-    added: list[Dialogue] = []
+    held_out = {name: rows.messages() for name, rows in splits.items() if name != "train" and isinstance(rows, Rows)}
     for method in arguments.augment:
         rewrite = rewriter(
             method,
@@ -228,42 +255,67 @@ def _augmented(
             back_translation_models=arguments.back_translation_models,
         )
         changes = augment(dialogues, at_risk, rewrite, seed=f"{arguments.split_seed} {method}")
-        found = list(tqdm(changes, desc=f"augmenting by {method}", **shown))
-        rows = [{"messages": messages, "augmented": method} for messages, _ in found if messages is not None]
-        leaking = {place for split, place, *_ in _shared({**splits, "train": rows}) if split == "train"}
-        counts = count_outcomes([outcome for _, outcome in found])
-        report.augmentation[method] = {**counts, "added": len(rows) - len(leaking), "leaked": len(leaking)}
-        added += [row for place, row in enumerate(rows) if place not in leaking]
-    return added
+        outcomes: list[str] = []
+        changed = _changed(tqdm(changes, desc=f"augmenting by {method}", **shown), method, outcomes)
+        table = write_arrow(scratch / f"{method}.arrow", changed)
+        found = shared_questions({"train": Rows(table).messages(), **held_out}, num_proc=_num_proc(arguments))
+        leaking = sorted({place for split, place, *_ in found if split == "train"})
+        added = np.delete(np.arange(table.num_rows), leaking)
+        report.augmentation[method] = {**count_outcomes(outcomes), "added": len(added), "leaked": len(leaking)}
+        train = train.joined(table, added)
+    return train
+
+
+def _changed(
+    changes: Iterable[tuple[list[Message] | None, str]], method: str, outcomes: list[str]
+) -> Iterator[pa.RecordBatch]:
+    """Yield the changed dialogues as Arrow columns, and put what became of each into `outcomes`."""
+
+    def rows() -> Iterator[Dialogue]:
+        for messages, outcome in changes:
+            outcomes.append(outcome)
+            if messages is not None:
+                yield {"messages": messages, "augmented": method}
+
+    return map(record_batch, batches_of(rows(), _characters))
+
+
+def _characters(row: Dialogue) -> int:
+    return sum(len(message["content"]) for message in row["messages"])
 
 
 def _lines(path: Path) -> Iterable[Any]:
     return open_source(str(path)).rows
 
 
-def _read(name: str, arguments: DataArguments, report: DataReport, progress: bool) -> list[Dialogue]:
-    """Return the usable dialogues of one data set, cleaned and scrubbed, and count the rest."""
+def _read_all(arguments: DataArguments, report: DataReport, progress: bool) -> Iterator[pa.RecordBatch]:
+    """Yield the usable dialogues of all data sets, cleaned and scrubbed, and count the rest."""
+    for name in arguments.dataset_name:
+        yield from _read(name, arguments, report, progress)
+
+
+def _read(name: str, arguments: DataArguments, report: DataReport, progress: bool) -> Iterator[pa.RecordBatch]:
     source = open_source(
         name, license=arguments.dataset_license, encoding=arguments.encoding, revision=arguments.dataset_revision
     )
     rows = dialogues_of(source, context_column=arguments.context_column, response_column=arguments.response_column)
-    usable: list[Dialogue] = []
+    if arguments.shipped_splits == "ignore":
+        rows = ({**row, "split": None} for row in rows)
+    work = partial(make_ready, lowercase=arguments.lowercase, drop_risk=arguments.risk_rows == "drop")
+    batches = batches_of(islice(rows, arguments.max_samples), _characters)
     before = report.rows_read
     shown = None if progress else True  # None: on a terminal only. Left before an error is printed, it leaves no trace.
-    with tqdm(rows, desc=f"reading {source.name}", unit=" rows", disable=shown, leave=False) as bar:
-        for row in islice(bar, arguments.max_samples):
-            report.rows_read += 1
-            messages, fate = _made_ready(row["messages"], arguments.lowercase, report)
-            if fate is None and arguments.risk_rows == "drop" and _has_risk(messages):
-                fate = "risk"
-            if fate is None:
-                split = None if arguments.shipped_splits == "ignore" else row["split"]
-                mark = {"augmented": row["augmented"]} if "augmented" in row else {}
-                usable.append({"messages": messages, "split": split, **mark})
-            else:
-                report.fates[fate] += 1
+    with (
+        tqdm(desc=f"reading {source.name}", unit=" rows", disable=shown, leave=False) as bar,
+        closing(in_order(work, batches, _num_proc(arguments))) as made,
+    ):
+        for ready in made:
+            report.rows_read += ready.rows_read
+            report.fates.update(ready.fates)
+            report.edits.update(ready.edits)
+            bar.update(ready.rows_read)
+            yield ready.usable
     report.sources.append({**_provenance(name, source), "rows": report.rows_read - before})
-    return usable
 
 
 def _provenance(name: str, source: Source) -> dict[str, Any]:
@@ -287,109 +339,40 @@ def _provenance(name: str, source: Source) -> dict[str, Any]:
     }
 
 
-def _made_ready(messages: Sequence[Message], lowercase: bool, report: DataReport) -> tuple[list[Message], str | None]:
-    """Clean and scrub each message; return the person's first turn to the last reply, or why there is nothing."""
-    found: Counter[str] = Counter()
-    ready: list[Message] = []
-    for message in messages:
-        cleaned = clean_text(message["content"], lowercase=lowercase)
-        found["cleaned"] += cleaned != message["content"]
-        scrubbed = scrub(cleaned)
-        found.update(scrubbed.counts)
-        if message["role"] == "system":
-            found["system_removed"] += 1
-        elif not scrubbed.text:
-            continue
-        elif ready and ready[-1]["role"] == message["role"]:
-            ready[-1] = {"role": message["role"], "content": f"{ready[-1]['content']} {scrubbed.text}"}
-        else:
-            ready.append({"role": message["role"], "content": scrubbed.text})
-    roles = {message["role"] for message in ready}
-    if "user" not in roles:
-        return [], "empty_context"
-    if ready[0]["role"] == "assistant":
-        found["opening_reply_removed"] += 1
-        ready = ready[1:]
-    if ready[-1]["role"] == "user":
-        found["closing_turn_removed"] += 1
-        ready = ready[:-1]
-    if not ready:
-        return [], "empty_response"
-    count_edits(report.edits, found)
-    return ready, None
+def _codes(table: pa.Table) -> Array:
+    """Return the number in SPLITS of each row's shipped split; -1 where it has none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = pc.index_in(table["split"], value_set=pa.array(SPLITS))
+    codes: Array = found.fill_null(_NOWHERE).to_numpy().astype(np.int8)
+    return codes
 
 
-def _has_risk(messages: Sequence[Message]) -> bool:
-    """Whether the person is in a crisis at the end by the rules, or was in one that has passed."""
-    whole = assess(messages, classifiers=())
-    return whole.is_crisis or (
-        whole.level == "concern" and any(assess([message], classifiers=()).is_crisis for message in messages)
-    )
-
-
-def _without_stray_copies(dialogues: list[Dialogue], report: DataReport) -> list[Dialogue]:
-    """Leave out augmented rows unless they come in the training split of a whole set of splits.
+def _without_stray_copies(table: pa.Table, report: DataReport) -> Array:
+    """Return the places of the rows, without augmented ones unless they come in the training split of a whole set.
 
     Where rows are split anew, a changed copy could be held out while what it was made from is trained on.
     """
-    whole = {dialogue["split"] for dialogue in dialogues} == set(SPLITS)
-    kept = [row for row in dialogues if "augmented" not in row or (whole and row["split"] == "train")]
-    if len(kept) < len(dialogues):
-        report.fates["augmented"] = len(dialogues) - len(kept)
-    return kept
+    codes = _codes(table)
+    whole = set(np.unique(codes).tolist()) == set(range(len(SPLITS)))
+    copied = table["augmented"].is_valid().to_numpy()
+    keep = ~copied | (codes == 0) if whole else ~copied
+    if not keep.all():
+        report.fates["augmented"] = int((~keep).sum())
+    return np.flatnonzero(keep)
 
 
-def _without_repeats(
-    dialogues: Sequence[Dialogue], groups: Sequence[int], report: DataReport, *, near: bool
-) -> list[int]:
-    """Return the rows to keep: the first of each dialogue, and of replies that nearly agree within one question.
-
-    What a data set ships in two splits is no repeat but a leak, which is for the check to find.
-    """
-    seen: set[tuple[str | None, bytes]] = set()
-    replies: dict[tuple[str | None, int], list[set[str]]] = defaultdict(list)
-    asked = Counter(groups)
-    keep = []
-    for row, (dialogue, group) in enumerate(zip(dialogues, groups, strict=True)):
-        split = dialogue["split"]
-        whole = "\n".join(f"{message['role']} {normalise(message['content'])}" for message in dialogue["messages"])
-        # A digest, and no words of a reply that none is compared with: those of a million rows would fill memory.
-        digest = hashlib.sha256(whole.encode()).digest()
-        reply = _reply_shingles(dialogue) if near and asked[group] > 1 else None
-        if (split, digest) in seen:
-            report.fates["duplicate"] += 1
-        elif (
-            reply is not None
-            and "augmented" not in dialogue
-            and any(jaccard(reply, other) >= SAME_REPLY for other in replies[split, group])
-        ):
-            report.fates["near_duplicate"] += 1
-        else:
-            seen.add((split, digest))
-            if reply is not None:
-                replies[split, group].append(reply)
-            keep.append(row)
-    return keep
-
-
-def _reply_shingles(dialogue: Dialogue) -> set[str]:
-    said = " ".join(message["content"] for message in dialogue["messages"] if message["role"] == "assistant")
-    return shingles(normalise(said))
-
-
-def _assign(
-    dialogues: Sequence[Dialogue], groups: Sequence[int], arguments: DataArguments, report: DataReport
-) -> list[str]:
-    """Return each row's split: the shipped one where there is one, else by question."""
-    shipped = [dialogue["split"] for dialogue in dialogues]
-    if not any(shipped):
-        return split_by_question(groups, seed=arguments.split_seed)
-    if not all(shipped):
+def _assign(shipped: Array, groups: Array, arguments: DataArguments, report: DataReport) -> Array:
+    """Return each row's split, as a number in SPLITS: the shipped one where there is one, else by question."""
+    if (shipped == _NOWHERE).all():
+        return _split_anew(groups, arguments.split_seed)
+    if (shipped == _NOWHERE).any():
         raise ValueError(
-            f"{shipped.count(None)} of {len(shipped)} rows have no split and the others do; fill the split column, or "
-            "pass --shipped_splits ignore"
+            f"{int((shipped == _NOWHERE).sum())} of {len(shipped)} rows have no split and the others do; fill the "
+            "split column, or pass --shipped_splits ignore"
         )
-    missing = [name for name in SPLITS if name not in shipped]
+    missing = [name for code, name in enumerate(SPLITS) if not (shipped == code).any()]
     if "train" in missing:
         raise ValueError("the shipped splits have no train rows; name one train, or pass --shipped_splits ignore")
     report.split_by = "shipped split"
@@ -399,26 +382,36 @@ def _assign(
     return shipped
 
 
-def _carve(shipped: list[str], groups: Sequence[int], missing: Sequence[str], seed: int) -> None:
+def _split_anew(groups: Array, seed: int) -> Array:
+    return np.fromiter(map(SPLITS.index, split_by_question(groups, seed=seed)), dtype=np.int8, count=len(groups))
+
+
+def _carve(shipped: Array, groups: Array, missing: Sequence[str], seed: int) -> None:
     """Move questions from train to the splits that were not shipped, each as large as it would have been."""
-    rows = [row for row, split in enumerate(shipped) if split == "train"]
-    parts = split_by_question([groups[row] for row in rows], seed=seed)
-    for row, part in zip(rows, parts, strict=True):
-        if part in missing:
-            shipped[row] = part
+    rows = np.flatnonzero(shipped == 0)
+    parts = _split_anew(groups[rows], seed)
+    moved = np.isin(parts, [SPLITS.index(name) for name in missing])
+    shipped[rows[moved]] = parts[moved]
 
 
-def _check_leakage(splits: dict[str, list[Dialogue]], report: DataReport, arguments: DataArguments) -> None:
+def _check_leakage(
+    table: pa.Table, places: Array, split_of: Array, report: DataReport, arguments: DataArguments
+) -> None:
     """Look for questions in two splits; drop them from training if told, and stop if any is left."""
+
+    def shared() -> list[tuple[str, int, str, int]]:
+        rows = {name: Rows(table, places[split_of == code]).messages() for code, name in enumerate(SPLITS)}
+        return shared_questions(rows, num_proc=_num_proc(arguments))
+
     remedy = "drop_leaks or ignore"
     if arguments.shipped_splits == "drop_leaks":
-        rows = {row for split, row, *_ in _shared(splits) if split == "train"}
-        report.fates["leaked"] = len(rows)
-        splits["train"] = [dialogue for row, dialogue in enumerate(splits["train"]) if row not in rows]
+        leaking = sorted({row for split, row, *_ in shared() if split == "train"})
+        report.fates["leaked"] = len(leaking)
+        split_of[np.flatnonzero(split_of == 0)[leaking]] = _NOWHERE
         remedy = "ignore"
-        if not splits["train"]:
+        if not (split_of == 0).any():
             raise ValueError("every question in train stands in validation or test too; pass --shipped_splits ignore")
-    leaks = _shared(splits)
+    leaks = shared()
     # The later split's row of each pair is the one held out.
     report.leakage = {"checked": True, "shared_questions": len({place[2:] for place in leaks})}
     if leaks:
@@ -427,10 +420,6 @@ def _check_leakage(splits: dict[str, list[Dialogue]], report: DataReport, argume
             f"questions stand in more than one split (pairs of rows: {len(leaks)}; first: {split} row {row + 1} and "
             f"{other} row {other_row + 1}), so scores would measure memory; pass --shipped_splits {remedy}"
         )
-
-
-def _shared(splits: dict[str, list[Dialogue]]) -> list[tuple[str, int, str, int]]:
-    return shared_questions({name: [dialogue["messages"] for dialogue in rows] for name, rows in splits.items()})
 
 
 def _dropped(report: DataReport) -> str:

@@ -20,6 +20,8 @@ SPLIT_NAMES = {
 }
 # The longest field of a CSV file, in characters: thousands of times any dialogue, yet it fits in memory.
 FIELD_LIMIT = 10_000_000
+# Rows of a Parquet file that are in memory at once.
+_PARQUET_ROWS = 1000
 
 Row = Mapping[str, Any]
 
@@ -118,7 +120,7 @@ def _read_parquet(path: Path) -> Iterator[Row]:
 
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
-            for batch in table.iter_batches():
+            for batch in table.iter_batches(batch_size=_PARQUET_ROWS):
                 yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(

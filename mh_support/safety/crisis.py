@@ -63,7 +63,12 @@ class _Finding:
         return self.span.category
 
 
-def assess(messages: Sequence[Mapping[str, str]], *, classifiers: Sequence[Suspects] | None = None) -> Assessment:
+def assess(
+    messages: Sequence[Mapping[str, str]],
+    *,
+    classifiers: Sequence[Suspects] | None = None,
+    known: dict[str, str] | None = None,
+) -> Assessment:
     """Assess a conversation up to its latest turn.
 
     Only the turns of the user are searched. A crisis, once said, stays at its level until the person clearly says
@@ -73,6 +78,9 @@ def assess(messages: Sequence[Mapping[str, str]], *, classifiers: Sequence[Suspe
 
     `classifiers` are the one that comes with the package unless others are given; with none, the rules stand alone. Any
     of them may raise the level, and none lowers it.
+
+    `known` remembers how words are spelt plainly from call to call, which is several times quicker. Give a dictionary
+    only where the words may be kept so long, as while a data set is read; by default nothing outlives the call.
 
     Raises ValueError for a message without a known role or without a text.
 
@@ -92,7 +100,7 @@ def assess(messages: Sequence[Mapping[str, str]], *, classifiers: Sequence[Suspe
         content = _content(message, index)
         if message["role"] != "user":
             continue
-        words = plain_words(content)
+        words = plain_words(content, known)
         current = [*_findings(words, index, set(standing)), *_answer(messages, words, index)]
         eased |= {finding.category for finding in suspected}
         suspected = []
@@ -183,9 +191,10 @@ def _suspected(classifiers: Sequence[Suspects], text: str, span: Span) -> list[_
 
 def _released(text: str, standing: set[str]) -> set[str]:
     """Say which of the categories that stand at crisis this message clearly declares over."""
-    own = standing - {SOMEONE} if _declares("safe", text) else set()
-    other = standing & {SOMEONE} if _declares("someone safe", text) else set()
-    return own | other
+    own, other = standing - {SOMEONE}, standing & {SOMEONE}
+    return (own if own and _declares("safe", text) else set()) | (
+        other if other and _declares("someone safe", text) else set()
+    )
 
 
 def _declares(name: str, text: str) -> bool:

@@ -79,17 +79,18 @@ class PlainWords:
         return self.places[first][0], self.places[last][1]
 
 
-def plain_words(message: str) -> PlainWords:
+def plain_words(message: str, known: dict[str, str] | None = None) -> PlainWords:
     """Make a message plain: lower case, known spellings, one space between words, "/" around each sentence.
 
-    Takes time in proportion to the length of the message.
+    Takes time in proportion to the length of the message. `known` takes up each word as it is written, and its plain
+    spelling, for the next call to find; without it nothing is kept.
 
     >>> plain_words("I do not wanna k1ll my self!").text
     '/ i dont want to kill myself / '
     """
     text, starts, places, length = ["/ "], [], [], 2
-    for word, start, end in _merged(_spelt(message)):
-        if word == text[-1].strip() == "/":
+    for word, start, end in _merged(_spelt(message, {} if known is None else known)):
+        if word == "/" and text[-1] == "/ ":
             continue
         starts.append(length)
         places.append((start, end))
@@ -113,38 +114,46 @@ def without_disguises(message: str) -> str:
     return _APART.sub(lambda found: found[0].replace(" ", ""), latin)
 
 
-def _spelt(message: str) -> Iterator[_Word]:
+def _spelt(message: str, known: dict[str, str]) -> Iterator[_Word]:
     """Yield each word in its plain spelling, and letters set apart ("d i e") as the word they make."""
-    known: dict[str, str] = {}  # for this call alone: what a person wrote is not kept
     letters: list[_Word] = []
     for token in _TOKEN.finditer(message):
-        written, start, end = token["word"], token.start(), token.end()
-        if token["pause"]:
+        kind, (start, end) = token.lastgroup, token.span()
+        if kind == "pause":
             continue
-        if written and len(written) == 1 and written.isalnum():
+        written = token[0]
+        if kind == "word" and end - start == 1 and written.isalnum():
             letters.append((written, start, end))
             continue
-        yield from _joined(letters)
-        letters = []
-        if token["stop"]:
+        if letters:
+            yield from _joined(letters, known)
+            letters = []
+        if kind == "stop":
             yield "/", start, end
             continue
-        if written not in known:
-            known[written] = plain_word(written)
-        if known[written]:
-            yield known[written], start, end
-        if written.endswith("!"):
+        plain = _plain(written, known)
+        if plain:
+            yield plain, start, end
+        if written[-1] == "!":
             yield "/", end - 1, end
-    yield from _joined(letters)
+    yield from _joined(letters, known)
 
 
-def _joined(letters: list[_Word]) -> Iterator[_Word]:
+def _plain(written: str, known: dict[str, str]) -> str:
+    plain = known.get(written)
+    if plain is None:
+        plain = known[written] = plain_word(written)
+    return plain
+
+
+def _joined(letters: list[_Word], known: dict[str, str]) -> Iterator[_Word]:
     """Yield single letters as the word they spell, or else as they are."""
     word = plain_word("".join(letter for letter, _, _ in letters[:100])) if len(letters) > 2 else ""
-    if not set(word.split()).isdisjoint(spellings().disguised.values()):
+    if word and not set(word.split()).isdisjoint(spellings().disguised.values()):
         yield word, letters[0][1], letters[-1][2]
     else:
-        yield from ((plain_word(letter), start, end) for letter, start, end in letters)
+        for letter, start, end in letters:
+            yield _plain(letter, known), start, end
 
 
 def _merged(words: Iterator[_Word]) -> Iterator[_Word]:
