@@ -29,7 +29,6 @@ from mh_support.safety import (
 )
 from mh_support.safety import resources as resources_module
 from mh_support.safety.crisis_rules import CATEGORIES, LEVELS, Context, Rule, around, matches, pattern_of, rules
-from mh_support.safety.cues import cues_of
 from mh_support.safety.plain_words import plain_word, plain_words
 from mh_support.safety.resources import countries, known_numbers
 
@@ -2300,30 +2299,6 @@ def test_it_is_light():
         " print(sorted(heavy & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
-
-
-# ---- what is not searched --------------------------------------------------------------------------------------------
-
-
-def test_cues_are_what_every_match_holds():
-    assert cues_of(re.compile(r"\b(?:(?:want|need) to di(?:e|sappear)|no tomorrow)")) == ("no tomorrow", "to di")
-    assert cues_of(re.compile(r"(?:pills?|(?:take ){1,2}them all)\b")) == ("pill", "them all")
-    assert cues_of(re.compile(r"pills|\w+")) == ()
-    assert cues_of(re.compile(r"(?:pills)?")) == ()
-    assert cues_of(re.compile(r"to me")) == ()
-    assert cues_of(re.compile(r"pills", re.IGNORECASE)) == ()
-
-
-def test_a_rule_without_its_cues_would_find_nothing():
-    texts = [
-        plain_words(line).text
-        for line in (files("mh_support.safety") / "examples" / "test.tsv").read_text(encoding="utf-8").splitlines()
-    ]
-    told = sum(bool(rule.cues) for rule in rules())
-    found = [(rule, text) for rule in rules() for text in texts if rule.pattern.search(text)]
-    assert told > len(rules()) / 2
-    assert len(found) > 100
-    assert [rule.categories for rule, text in found if rule.cues and not any(cue in text for cue in rule.cues)] == []
 
 
 def test_words_known_already_change_nothing():

@@ -11,8 +11,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from mh_support.safety.cues import cues_of
-
 LEVELS = ("none", "concern", "crisis", "emergency")
 SUICIDE, SOMEONE = "suicide", "someone else at risk"
 CATEGORIES = (SUICIDE, "self-harm", "harm to others", "abuse", "eating disorder", "medical emergency", SOMEONE)
@@ -49,7 +47,6 @@ class Rule(NamedTuple):
     pattern: re.Pattern[str]
     unless: tuple[Context, ...]
     after: str | None  # counts only once this category has been found
-    cues: tuple[str, ...] = ()  # what matches nothing holds none of these; empty where that is not known
 
 
 def pattern_of(
@@ -86,17 +83,15 @@ def rules() -> tuple[Rule, ...]:
     """Compile the rules, in the order of the file; those that wait for a category come last."""
     table = _table()
     contexts = {name: context_of(row["cap"], row) for name, row in table["contexts"].items()}
-    patterns = [pattern_of(row["phrases"]) for row in table["rules"]]
     return tuple(
         Rule(
             categories=tuple(row["categories"]),
             level=row["level"],
-            pattern=pattern,
+            pattern=pattern_of(row["phrases"]),
             unless=tuple(contexts[name] for name in row["unless"]),
             after=row.get("after"),
-            cues=cues_of(pattern),
         )
-        for row, pattern in zip(table["rules"], patterns, strict=True)
+        for row in table["rules"]
     )
 
 
@@ -108,8 +103,6 @@ def answers(name: str, end: str = r"\b") -> re.Pattern[str]:
 
 def matches(rule: Rule, text: str) -> Iterator[tuple[int, int, int]]:
     """Yield start, end and level (an index into LEVELS) of each match that its sentence does not take back."""
-    if rule.cues and not any(map(text.__contains__, rule.cues)):
-        return
     at = 0
     while found := rule.pattern.search(text, at):
         level = _level(rule, text, found)
