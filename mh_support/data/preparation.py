@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from mh_support.data.augmentation import METHODS, WORDNET, augment, count_outcomes, hints_at_risk, rewriter
 from mh_support.data.cleaning import clean_text
+from mh_support.data.grown import held_out_fingerprint, read_grown
 from mh_support.data.privacy import scrub
 from mh_support.data.report import DataReport, count_edits
 from mh_support.data.sources import Source, dialogues_of, open_source
@@ -79,6 +80,10 @@ class DataArguments:
     augment: list[str] = field(
         default_factory=list,
         metadata={"help": f"Add changed copies of training dialogues: {', '.join(METHODS)}; none by default."},
+    )
+    grow: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Files of recipes/grow.py whose dialogues are added to training; none by default."},
     )
     wordnet: str = field(default=WORDNET, metadata={"help": "Folder of WordNet's files, for synonyms."})
     paraphrase_model: str | None = field(
@@ -185,27 +190,60 @@ def prepare(arguments: DataArguments, *, progress: bool = True) -> Prepared:
         name: {"dialogues": len(originals(rows)), "questions": len({row["question"] for row in originals(rows)})}
         for name, rows in splits.items()
     }
-    earlier = Counter(row["augmented"] for row in splits["train"] if "augmented" in row)
-    report.augmentation = {method: {"added": count} for method, count in sorted(earlier.items())}
-    if arguments.augment and earlier:
+    _count_marks(splits["train"], report)
+    if arguments.augment and report.augmentation:
         raise ValueError(
             f"the data is augmented already ({', '.join(report.augmentation)}); give the data that it was made from, "
             "or leave out --augment"
         )
+    if arguments.grow and report.growth:
+        raise ValueError(
+            f"the data is grown already (by {', '.join(report.growth)}); give the data without it, or leave out --grow"
+        )
     if arguments.augment:
         splits["train"] += _augmented(splits, arguments, report, progress)
+    if arguments.grow:
+        splits["train"] += _grown(splits, arguments, report)
     return Prepared({name: [_plain(row) for row in rows] for name, rows in splits.items()}, report)
 
 
 def originals(dialogues: Iterable[Dialogue]) -> list[Dialogue]:
-    """Return the dialogues as they came, those left out that augmentation made from them."""
+    """Return the dialogues as they came, without those that augmentation made from them or that a model grew."""
     return [dialogue for dialogue in dialogues if "augmented" not in dialogue]
 
 
 def _plain(row: Dialogue) -> Dialogue:
-    """Return the messages of a row, and how augmentation made it where it did."""
-    mark = {"augmented": row["augmented"]} if "augmented" in row else {}
-    return {"messages": row["messages"], **mark}
+    """Return the messages of a row, and how it was made where it did not come so."""
+    return {"messages": row["messages"], **_mark(row)}
+
+
+def _mark(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: row[key] for key in ("augmented", "grown_by") if key in row}
+
+
+def _count_marks(training: Sequence[Dialogue], report: DataReport) -> None:
+    """Let the report tell of rows that were added before: by which way of augmentation, or grown by which model."""
+    grown = Counter(row["grown_by"] for row in training if "grown_by" in row)
+    changed = Counter(row["augmented"] for row in training if "augmented" in row and "grown_by" not in row)
+    report.augmentation = {method: {"added": count} for method, count in sorted(changed.items())}
+    report.growth = {model: {"added": count} for model, count in sorted(grown.items())}
+
+
+def _grown(splits: dict[str, list[Dialogue]], arguments: DataArguments, report: DataReport) -> list[Dialogue]:
+    """Return the dialogues of files that were grown, without repeats and without any that asks a held-out question."""
+    held_out = held_out_fingerprint(splits)
+    rows = [row for path in arguments.grow for row in read_grown(Path(path), held_out)]
+    leaking = {place for split, place, *_ in _shared({**splits, "train": rows}) if split == "train"}
+    seen: set[str] = set()
+    added: list[Dialogue] = []
+    for place, row in enumerate(rows):
+        said = " | ".join(normalise(message["content"]) for message in row["messages"])
+        fate = "leaked" if place in leaking else "repeated" if said in seen else "added"
+        counts = report.growth.setdefault(row["grown_by"], {"added": 0, "leaked": 0, "repeated": 0})
+        counts[fate] += 1
+        seen.add(said)
+        added += [row] if fate == "added" else []
+    return added
 
 
 def _augmented(
@@ -258,8 +296,7 @@ def _read(name: str, arguments: DataArguments, report: DataReport, progress: boo
                 fate = "risk"
             if fate is None:
                 split = None if arguments.shipped_splits == "ignore" else row["split"]
-                mark = {"augmented": row["augmented"]} if "augmented" in row else {}
-                usable.append({"messages": messages, "split": split, **mark})
+                usable.append({"messages": messages, "split": split, **_mark(row)})
             else:
                 report.fates[fate] += 1
     report.sources.append({**_provenance(name, source), "rows": report.rows_read - before})

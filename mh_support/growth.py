@@ -1,0 +1,386 @@
+"""Growing training data: contexts that nobody answered, answered by a tuned model, and kept only where that is sure.
+
+This is self-training (Xie et al., Self-training with Noisy Student, 2020; He et al., Revisiting Self-Training for
+Neural Sequence Generation, 2020): a model teaches its successor, which learns its faults too unless the doubtful
+answers go. An answer is kept if it passes every check that stands between a model and a person, ends by itself, does
+not repeat itself, and
+
+- is likely: its mean log-likelihood a token, given its context, and
+- belongs to its context: that mean less the same without the context, which takes out replies that would fit anything
+  (Li et al., A Diversity-Promoting Objective Function for Neural Conversation Models, 2016),
+
+are both at least those of a stated share of the replies that people wrote in the run's validation dialogues. So the
+threshold is in each model's own measure. Both are in nats, and higher is better.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from mh_support.baselines import scored_items
+from mh_support.data.augmentation import hints_at_risk
+from mh_support.data.cleaning import clean_text
+from mh_support.data.grown import GROWTH, grower, held_out_fingerprint
+from mh_support.data.preparation import SAME_REPLY, data_fingerprint, load_prepared
+from mh_support.data.privacy import scrub
+from mh_support.data.report import table
+from mh_support.data.sources import contexts_of, open_source
+from mh_support.data.splitting import SPLITS, group_by_question, near_duplicates, normalise
+from mh_support.dialogue import Message, check_messages, encode_prompt, encode_reply
+from mh_support.files import write_json, write_jsonl
+from mh_support.generation import BATCH_SIZE, MAX_NEW_TOKENS, generate_replies, generation_config, prompt_room
+from mh_support.metrics.diversity import diversity
+from mh_support.metrics.perplexity.perplexity import item_statistics
+from mh_support.run_folder import RunFolder
+from mh_support.safety import check_reply
+from mh_support.safety.crisis import spoken_of
+from mh_support.safety.echoes import Echoes
+from mh_support.scoring import load_row_model, sample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+FATES = {
+    "kept": "kept: answered, and the answer passed",
+    "empty": "left out: nothing said by the person",
+    "held_out": "left out: asks a held-out question",
+    "known": "left out: its question is answered in training",
+    "repeat": "left out: nearly the same as an earlier one",
+    "too_long": "left out: longer than the model reads",
+    "surplus": "left out: beyond the number to answer",
+    "risk": "left out: a hint of risk in it",
+    # From here on what came of the answer, in the order in which it is looked at.
+    "unfinished": "answer dropped: does not end by itself",
+    "unsafe": "answer dropped: fails the check of replies",
+    "echo": "answer dropped: repeats text that the model was trained on",
+    "repetition": "answer dropped: repeats itself",
+    "unlikely": "answer dropped: less likely than the threshold",
+    "generic": "answer dropped: its context makes it too little likelier",
+    "same_reply": "answer dropped: nearly the same as one that is kept",
+}
+_STAGES = [*FATES][[*FATES].index("unfinished") :]
+REPORT_SUFFIX = ".report.json"
+Context = list[Message]
+
+
+@dataclass
+class GrowthRule:
+    """How contexts are answered, and which answers are kept."""
+
+    share: float = field(
+        default=0.5,
+        metadata={
+            "help": "Keep an answer that is as likely, and as much likelier for its context, as this share of people's "
+            "replies in validation are at most."
+        },
+    )
+    tries: int = field(default=2, metadata={"help": "Answers to each context, of which the best at most is kept."})
+    max_contexts: int | None = field(default=None, metadata={"help": "Answer at most so many, drawn by chance."})
+    max_new_tokens: int = field(default=MAX_NEW_TOKENS, metadata={"help": "Tokens an answer has at most."})
+    batch_size: int = field(default=BATCH_SIZE, metadata={"help": "Answers generated at once, at most."})
+    seed: int = field(default=42, metadata={"help": "Seed of the answers."})
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"share is {self.share}; give a share from 0 to 1, such as 0.5")
+        for name in ("tries", "max_contexts", "max_new_tokens", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; give 1 or more")
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The least mean log-likelihood a token, and the least of it that the context may bring, in nats a token."""
+
+    likelihood: float
+    gain: float
+
+
+@dataclass(frozen=True)
+class Grown:
+    """Rows as recipes/grow.py writes them, what became of each context, and by which model and threshold."""
+
+    rows: list[dict[str, Any]] = field(repr=False)
+    fates: list[str] = field(repr=False)
+    model: str
+    threshold: Threshold
+    rule: GrowthRule
+
+    def save(self, path: Path, sources: Sequence[tuple[str, int]]) -> None:
+        """Write the rows to `path`, and beside it the report, without anything that was said.
+
+        Args:
+            path: ends in .jsonl.
+            sources: the file of each context and its row there, in the order of `fates`.
+        """
+        write_json(path.with_suffix(REPORT_SUFFIX), self.as_dict(sources))
+        write_jsonl(path, self.rows)
+
+    def as_dict(self, sources: Sequence[tuple[str, int]]) -> dict[str, Any]:
+        """Return the report, with a line for each context."""
+        counts = Counter(self.fates)
+        return {
+            "model": self.model,
+            "threshold": {"likelihood": round(self.threshold.likelihood, 4), "gain": round(self.threshold.gain, 4)},
+            "rule": {name: getattr(self.rule, name) for name in ("share", "tries", "max_new_tokens", "seed")},
+            "contexts": len(self.fates),
+            "fates": {fate: counts[fate] for fate in FATES if counts[fate] or fate == "kept"},
+            "each": [
+                {"source": name, "row": row, "fate": fate}
+                for (name, row), fate in zip(sources, self.fates, strict=True)
+            ],
+        }
+
+    def table(self) -> str:
+        """Return what became of the contexts as a table to print."""
+        counts = Counter(self.fates)
+        rows: list[tuple[str, Any]] = [("contexts", len(self.fates))]
+        rows += [(f"  {text}", counts[fate]) for fate, text in FATES.items() if counts[fate] or fate == "kept"]
+        rows += [
+            ("log-likelihood a token, at least", f"{self.threshold.likelihood:.3f}"),
+            ("of it by the context, at least", f"{self.threshold.gain:.3f}"),
+        ]
+        return table([(f"grown by {self.model}", "contexts"), *rows])
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """One try at a context: the furthest stage it came to, or `kept`, and what its context brings."""
+
+    text: str = field(repr=False)
+    fate: str
+    gain: float
+
+
+def read_contexts(
+    names: Iterable[str], *, context_column: str | None = None, encoding: str = "utf-8"
+) -> tuple[list[Context], list[tuple[str, int]]]:
+    """Return the contexts of files, folders or data sets as they stand there, and the file and row of each.
+
+    Raises:
+        ValueError: one is missing or cannot be read.
+    """
+    contexts: list[Context] = []
+    places: list[tuple[str, int]] = []
+    for name in names:
+        source = open_source(name, encoding=encoding)
+        found = list(contexts_of(source, context_column=context_column))
+        contexts += found
+        places += [(source.name, row) for row in range(1, len(found) + 1)]
+    return contexts, places
+
+
+def grow(run: RunFolder, contexts: Sequence[Context], rule: GrowthRule, *, progress: bool = True) -> Grown:
+    """Let a finished run's model answer contexts; return what is kept of that, and what became of each.
+
+    Raises:
+        ValueError: the run is not finished or its data not what it was tuned on, or the rule leaves no room to answer.
+    """
+    record = RunFolder.open(run.path).record()
+    if data_fingerprint(run.data) != record["fingerprints"]["data"]:
+        raise ValueError(f"the data in {run.data} is not what the run was trained on; restore it or train again")
+    splits = load_prepared(run.data)
+    model, tokenizer = load_row_model(run, record, "tuned")
+    fates = ["kept"] * len(contexts)
+    ready = [_made_ready(messages) for messages in contexts]
+    _sift(ready, fates, splits, lambda messages: _fits(model, tokenizer, messages, rule), rule, progress)
+    asked = [place for place, fate in enumerate(fates) if fate == "kept"]
+    threshold = _threshold(model, tokenizer, splits["validation"], rule)
+    answers = _answers(
+        model, tokenizer, [ready[place] for place in asked], _echoes(run, splits), threshold, rule, progress
+    )
+    for place, answer in zip(asked, answers, strict=True):
+        fates[place] = answer.fate
+    kept = {place: answer.text for place, answer in zip(asked, answers, strict=True) if answer.fate == "kept"}
+    for place in _same_replies(kept):
+        fates[place] = "same_reply"
+        del kept[place]
+    base = record["base_model"]
+    name = Path(base["name_or_path"]).name if base["is_local"] else base["name_or_path"]
+    mark = {
+        "augmented": GROWTH,
+        "grown_by": grower(name, record["fingerprints"]["weights"]),
+        "held_out": held_out_fingerprint(splits),
+    }
+    rows = [
+        {"messages": [*ready[place], {"role": "assistant", "content": text}], **mark} for place, text in kept.items()
+    ]
+    return Grown(rows, fates, mark["grown_by"], threshold, rule)
+
+
+def _made_ready(messages: Context) -> Context:
+    """Return a context cleaned and scrubbed as training data is, from the person's first turn on."""
+    said = [{**turn, "content": scrub(clean_text(turn["content"])).text} for turn in messages]
+    ready = [turn for turn in check_messages(said) if turn["role"] != "system"]
+    while ready and ready[0]["role"] != "user":
+        ready = ready[1:]
+    return ready if ready and ready[-1]["role"] == "user" else []
+
+
+def _sift(
+    contexts: Sequence[Context],
+    fates: list[str],
+    splits: Mapping[str, Sequence[Mapping[str, Any]]],
+    fits: Callable[[Context], bool],
+    rule: GrowthRule,
+    progress: bool,
+) -> None:
+    """Write into `fates` why a context is not answered. What takes longest comes last, of as few as are left."""
+
+    def drop(fate: str, places: Iterable[int]) -> None:
+        for place in places:
+            fates[place] = fate
+
+    def left() -> list[int]:
+        return [place for place, fate in enumerate(fates) if fate == "kept"]
+
+    drop("empty", [place for place in left() if not contexts[place]])
+    for place, fate in zip(left(), _asked_before([contexts[place] for place in left()], splits), strict=True):
+        fates[place] = fate
+    drop("too_long", [place for place in left() if not fits(contexts[place])])
+    chosen = set(sample(left(), rule.max_contexts, rule.seed))
+    drop("surplus", set(left()) - chosen)
+    bar = tqdm(left(), desc="looking for risk", disable=None if progress else True, leave=False)
+    drop("risk", [place for place in bar if hints_at_risk(contexts[place])])
+
+
+def _asked_before(contexts: Sequence[Context], splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Return for each context whether its question, or nearly the same, stands anywhere before it."""
+    held_out = [row["messages"] for name in SPLITS[1:] for row in splits[name]]
+    training = [row["messages"] for row in splits["train"]]
+    groups = group_by_question([*held_out, *training, *contexts])
+    asked = {group: "held_out" for group in groups[: len(held_out)]}
+    for group in groups[len(held_out) : len(held_out) + len(training)]:
+        asked.setdefault(group, "known")
+    fates = []
+    for group in groups[len(held_out) + len(training) :]:
+        fates.append(asked.get(group, "kept"))
+        asked.setdefault(group, "repeat")
+    return fates
+
+
+def _fits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, messages: Context, rule: GrowthRule) -> bool:
+    return len(encode_prompt(tokenizer, messages)) <= prompt_room(model, rule.max_new_tokens)
+
+
+def _echoes(run: RunFolder, splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> Echoes:
+    """Return what the model has read, from beside its weights or from its training dialogues."""
+    beside = Echoes.from_pretrained(str(run.model))
+    if beside is not None:
+        return beside
+    return Echoes.of(turn["content"] for row in splits["train"] for turn in row["messages"])
+
+
+def likelihoods(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    contexts: Sequence[Context],
+    replies: Sequence[str],
+    *,
+    batch_size: int = BATCH_SIZE,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean log-likelihood a token of each reply after its context, and how much of it the context brings.
+
+    Both `(replies,)`, in nats a token, higher is better. Without its context a reply follows an empty turn.
+    """
+    length = int(model.config.max_position_embeddings)
+    told, untold = [], []
+    for messages, text in zip(contexts, replies, strict=True):
+        reply = {"role": "assistant", "content": text}
+        told.append(encode_reply(tokenizer, [*messages, reply], max_length=length))
+        untold.append(encode_reply(tokenizer, [{"role": "user", "content": ""}, reply], max_length=length))
+    after, alone = (
+        item_statistics(model, rows, pad_token_id=tokenizer.pad_token_id, batch_size=batch_size)
+        for rows in (told, untold)
+    )
+    likelihood = -after[:, 0] / after[:, 1]
+    return likelihood, likelihood + alone[:, 0] / alone[:, 1]
+
+
+def _threshold(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    validation: Sequence[dict[str, Any]],
+    rule: GrowthRule,
+) -> Threshold:
+    items = scored_items(validation)
+    contexts = [item.context for item in items for _ in item.references]
+    replies = [reply for item in items for reply in item.references]
+    found = likelihoods(model, tokenizer, contexts, replies, batch_size=rule.batch_size)
+    likelihood, gain = (float(np.quantile(values, rule.share)) for values in found)
+    return Threshold(likelihood, gain)
+
+
+def _answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    contexts: Sequence[Context],
+    echoes: Echoes,
+    threshold: Threshold,
+    rule: GrowthRule,
+    progress: bool,
+) -> list[_Answer]:
+    """Return the best answer to each context: one that is kept, of several the one that its context brings most."""
+    if not contexts:
+        return []
+    asked = [messages for messages in contexts for _ in range(rule.tries)]
+    config = generation_config(tokenizer, max_new_tokens=rule.max_new_tokens)
+    replies = generate_replies(
+        model,
+        tokenizer,
+        asked,
+        config,
+        batch_size=rule.batch_size,
+        seed=rule.seed,
+        progress="answers" if progress else None,
+    )
+    fates = [_fate(reply.text, reply.stopped, echoes) for reply in replies]
+    passed = [place for place, fate in enumerate(fates) if fate == "kept"]
+    gains = np.full(len(replies), -np.inf)
+    if passed:
+        texts = [replies[place].text for place in passed]
+        likelihood, gain = likelihoods(
+            model, tokenizer, [asked[place] for place in passed], texts, batch_size=rule.batch_size
+        )
+        gains[passed] = gain
+        for place, likely, brought in zip(passed, likelihood, gain, strict=True):
+            if likely < threshold.likelihood:
+                fates[place] = "unlikely"
+            elif brought < threshold.gain:
+                fates[place] = "generic"
+    order = {fate: place for place, fate in enumerate([*_STAGES, "kept"])}
+    answers = [
+        _Answer(reply.text, fate, gain) for reply, fate, gain in zip(replies, fates, gains.tolist(), strict=True)
+    ]
+    return [
+        max(answers[start : start + rule.tries], key=lambda answer: (order[answer.fate], answer.gain))
+        for start in range(0, len(answers), rule.tries)
+    ]
+
+
+def _fate(reply: str, stopped: bool, echoes: Echoes) -> str:
+    """Return the first check that an answer fails, or `kept`."""
+    if not stopped:
+        return "unfinished"
+    # A model has no business to bring up danger: nobody in whose context there is any is answered here.
+    if not check_reply(reply).ok or spoken_of(reply):
+        return "unsafe"
+    if echoes.heard_in(reply):
+        return "echo"
+    repeated = diversity.item_statistics([reply])[0, 2]
+    return "repetition" if repeated else "kept"
+
+
+def _same_replies(kept: Mapping[int, str]) -> set[int]:
+    """Return the places whose reply is nearly one that stands before it: a model that always says the same."""
+    places = list(kept)
+    pairs = near_duplicates([normalise(kept[place]) for place in places], threshold=SAME_REPLY)
+    return {places[later] for _, later in pairs}
