@@ -122,8 +122,8 @@ def test_every_context_has_one_fate(run, answering, liked):
 
 
 def test_a_context_is_scrubbed_and_ends_with_the_person(run, answering, liked):
-    talk = [*said("Hm", "Yes?", "My parcel never came. Write to me at ann@example.org."), {"role": "assistant", "content": ""}]
-    talk.insert(0, {"role": "assistant", "content": "Welcome."})
+    talk = [{"role": "assistant", "content": "Welcome."}]
+    talk += said("Hm", "Yes?", "My parcel never came. Write to me at ann@example.org.", "")
     asked = growth._made_ready(talk)
     assert [turn["role"] for turn in asked] == ["user", "assistant", "user"]
     assert "ann@example.org" not in json.dumps(asked)

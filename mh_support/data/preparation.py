@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from mh_support.data.augmentation import METHODS, WORDNET, augment, count_outcomes, hints_at_risk, rewriter
+from mh_support.data.augmentation import METHODS, WORDNET, augment, count_outcomes, hint_at_risk_each, rewriter
 from mh_support.data.cleaning import clean_text
 from mh_support.data.grown import held_out_fingerprint, read_grown
 from mh_support.data.privacy import scrub
@@ -256,7 +256,7 @@ def _augmented(
     training = originals(splits["train"])
     shown = {"disable": None if progress else True, "leave": False, "total": len(training)}
     dialogues = [row["messages"] for row in training]
-    at_risk = [hints_at_risk(messages) for messages in tqdm(dialogues, desc="looking for risk", **shown)]
+    at_risk = hint_at_risk_each(tqdm(dialogues, desc="looking for risk", **shown))
     added: list[Dialogue] = []
     for method in arguments.augment:
         rewrite = rewriter(
