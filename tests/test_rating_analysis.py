@@ -445,7 +445,9 @@ def test_the_recipe_from_a_run_to_its_report(tmp_path, run, capsys):
 
 def test_the_recipe_refuses_what_it_does_not_know(monkeypatch, capsys):
     recipe = load_recipe("rate")
-    with pytest.raises(ValueError, match=r"^rat was asked; the commands are make, serve, export, import, analyse$"):
+    with pytest.raises(
+        ValueError, match=r"^rat was asked; the commands are make, serve, export, import, analyse, simulate$"
+    ):
         recipe.main(["rat"])
     recipe.main(["--help"])
     assert "python recipes/rate.py analyse rating" in capsys.readouterr().out

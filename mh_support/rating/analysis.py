@@ -15,7 +15,7 @@ from mh_support.rating.agreement import LOW, Scored, interval_alpha, intraclass_
 from mh_support.rating.answers import AnswerStore
 from mh_support.rating.preferences import Choice, win_rates
 from mh_support.rating.questions import CRITERIA, PREFERENCES, QUALIFICATIONS, WIN_RATE, Answer, vetoes
-from mh_support.rating.rating_set import RatingSet, compared, read_key
+from mh_support.rating.rating_set import SIMULATED, RatingSet, compared, read_key
 from mh_support.run_folder import now
 
 EVERYBODY = "all"
@@ -94,7 +94,8 @@ def analyse(rating_set: RatingSet, arguments: AnalyseArguments) -> dict[str, Any
         "choices": len(chosen),
         "groups": found,
     }
-    return {**result, "warnings": _warnings(result)}
+    simulated = ["Simulated raters: no person has rated this set."] if key.get(SIMULATED) else []
+    return {**result, "warnings": simulated + _warnings(result)}
 
 
 def run_results(result: Mapping[str, Any], key: Mapping[str, Any], arm: str) -> dict[str, Any]:
