@@ -19,11 +19,12 @@ import numpy as np
 from mh_support.augmentation_effects import Cell, effects
 from mh_support.baselines import ScoredItem, scored_items
 from mh_support.data.augmentation import METHODS
+from mh_support.data.contexts import Context, read_contexts
 from mh_support.data.grown import GROWTH
 from mh_support.data.preparation import DataArguments, Dialogue, prepare, write_splits
 from mh_support.data.splitting import group_by_question
 from mh_support.files import read_json, replacing, write_json
-from mh_support.growth import Context, GrowthRule, grow, read_contexts
+from mh_support.growth import GrowthRule, grow
 from mh_support.metrics.perplexity import perplexity
 from mh_support.modeling import ModelArguments, load_model, load_tokenizer
 from mh_support.run_folder import RunFolder

@@ -16,24 +16,20 @@ threshold is in each model's own measure. Both are in nats, and higher is better
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from mh_support.baselines import scored_items
-from mh_support.data.augmentation import hints_at_risk
-from mh_support.data.cleaning import clean_text
+from mh_support.data.contexts import FIT, LEFT_OUT, Context, made_ready, sift
 from mh_support.data.grown import GROWTH, grower, held_out_fingerprint
 from mh_support.data.preparation import SAME_REPLY, data_fingerprint, load_prepared
-from mh_support.data.privacy import scrub
 from mh_support.data.report import table
-from mh_support.data.sources import contexts_of, open_source
-from mh_support.data.splitting import SPLITS, group_by_question, near_duplicates, normalise
-from mh_support.dialogue import Message, check_messages, encode_prompt, encode_reply
+from mh_support.data.splitting import near_duplicates, normalise
+from mh_support.dialogue import encode_prompt, encode_reply
 from mh_support.files import write_json, write_jsonl
 from mh_support.generation import BATCH_SIZE, MAX_NEW_TOKENS, generate_replies, generation_config, prompt_room
 from mh_support.metrics.diversity import diversity
@@ -47,16 +43,8 @@ from mh_support.scoring import load_row_model, sample
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-FATES = {
-    "kept": "kept: answered, and the answer passed",
-    "empty": "left out: nothing said by the person",
-    "held_out": "left out: asks a held-out question",
-    "known": "left out: its question is answered in training",
-    "repeat": "left out: nearly the same as an earlier one",
-    "too_long": "left out: longer than the model reads",
-    "surplus": "left out: beyond the number to answer",
-    "risk": "left out: a hint of risk in it",
-    # From here on what came of the answer, in the order in which it is looked at.
+# What came of an answer, in the order in which it is looked at.
+DROPPED = {
     "unfinished": "answer dropped: does not end by itself",
     "unsafe": "answer dropped: fails the check of replies",
     "echo": "answer dropped: repeats text that the model was trained on",
@@ -65,9 +53,8 @@ FATES = {
     "generic": "answer dropped: its context makes it too little likelier",
     "same_reply": "answer dropped: nearly the same as one that is kept",
 }
-_STAGES = [*FATES][[*FATES].index("unfinished") :]
+FATES = {FIT: "kept: answered, and the answer passed", **LEFT_OUT, **DROPPED}
 REPORT_SUFFIX = ".report.json"
-Context = list[Message]
 
 
 @dataclass
@@ -132,7 +119,7 @@ class Grown:
             "threshold": {"likelihood": round(self.threshold.likelihood, 4), "gain": round(self.threshold.gain, 4)},
             "rule": {name: getattr(self.rule, name) for name in ("share", "tries", "max_new_tokens", "seed")},
             "contexts": len(self.fates),
-            "fates": {fate: counts[fate] for fate in FATES if counts[fate] or fate == "kept"},
+            "fates": {fate: counts[fate] for fate in FATES if counts[fate] or fate == FIT},
             "each": [
                 {"source": name, "row": row, "fate": fate}
                 for (name, row), fate in zip(sources, self.fates, strict=True)
@@ -143,7 +130,7 @@ class Grown:
         """Return what became of the contexts as a table to print."""
         counts = Counter(self.fates)
         rows: list[tuple[str, Any]] = [("contexts", len(self.fates))]
-        rows += [(f"  {text}", counts[fate]) for fate, text in FATES.items() if counts[fate] or fate == "kept"]
+        rows += [(f"  {text}", counts[fate]) for fate, text in FATES.items() if counts[fate] or fate == FIT]
         rows += [
             ("log-likelihood a token, at least", f"{self.threshold.likelihood:.3f}"),
             ("of it by the context, at least", f"{self.threshold.gain:.3f}"),
@@ -160,24 +147,6 @@ class _Answer:
     gain: float
 
 
-def read_contexts(
-    names: Iterable[str], *, context_column: str | None = None, encoding: str = "utf-8"
-) -> tuple[list[Context], list[tuple[str, int]]]:
-    """Return the contexts of files, folders or data sets as they stand there, and the file and row of each.
-
-    Raises:
-        ValueError: one is missing or cannot be read.
-    """
-    contexts: list[Context] = []
-    places: list[tuple[str, int]] = []
-    for name in names:
-        source = open_source(name, encoding=encoding)
-        found = list(contexts_of(source, context_column=context_column))
-        contexts += found
-        places += [(source.name, row) for row in range(1, len(found) + 1)]
-    return contexts, places
-
-
 def grow(run: RunFolder, contexts: Sequence[Context], rule: GrowthRule, *, progress: bool = True) -> Grown:
     """Let a finished run's model answer contexts; return what is kept of that, and what became of each.
 
@@ -189,17 +158,22 @@ def grow(run: RunFolder, contexts: Sequence[Context], rule: GrowthRule, *, progr
         raise ValueError(f"the data in {run.data} is not what the run was trained on; restore it or train again")
     splits = load_prepared(run.data)
     model, tokenizer = load_row_model(run, record, "tuned")
-    fates = ["kept"] * len(contexts)
-    ready = [_made_ready(messages) for messages in contexts]
-    _sift(ready, fates, splits, lambda messages: _fits(model, tokenizer, messages, rule), rule, progress)
-    asked = [place for place, fate in enumerate(fates) if fate == "kept"]
+    ready = [made_ready(messages) for messages in contexts]
+    fates = sift(
+        ready,
+        splits,
+        lambda messages: len(encode_prompt(tokenizer, messages)) <= prompt_room(model, rule.max_new_tokens),
+        lambda places: sample(places, rule.max_contexts, rule.seed),
+        progress=progress,
+    )
+    asked = [place for place, fate in enumerate(fates) if fate == FIT]
     threshold = _threshold(model, tokenizer, splits["validation"], rule)
     answers = _answers(
         model, tokenizer, [ready[place] for place in asked], _echoes(run, splits), threshold, rule, progress
     )
     for place, answer in zip(asked, answers, strict=True):
         fates[place] = answer.fate
-    kept = {place: answer.text for place, answer in zip(asked, answers, strict=True) if answer.fate == "kept"}
+    kept = {place: answer.text for place, answer in zip(asked, answers, strict=True) if answer.fate == FIT}
     for place in _same_replies(kept):
         fates[place] = "same_reply"
         del kept[place]
@@ -214,61 +188,6 @@ def grow(run: RunFolder, contexts: Sequence[Context], rule: GrowthRule, *, progr
         {"messages": [*ready[place], {"role": "assistant", "content": text}], **mark} for place, text in kept.items()
     ]
     return Grown(rows, fates, mark["grown_by"], threshold, rule)
-
-
-def _made_ready(messages: Context) -> Context:
-    """Return a context cleaned and scrubbed as training data is, from the person's first turn on."""
-    said = [{**turn, "content": scrub(clean_text(turn["content"])).text} for turn in messages]
-    ready = [turn for turn in check_messages(said) if turn["role"] != "system"]
-    while ready and ready[0]["role"] != "user":
-        ready = ready[1:]
-    return ready if ready and ready[-1]["role"] == "user" else []
-
-
-def _sift(
-    contexts: Sequence[Context],
-    fates: list[str],
-    splits: Mapping[str, Sequence[Mapping[str, Any]]],
-    fits: Callable[[Context], bool],
-    rule: GrowthRule,
-    progress: bool,
-) -> None:
-    """Write into `fates` why a context is not answered. What takes longest comes last, of as few as are left."""
-
-    def drop(fate: str, places: Iterable[int]) -> None:
-        for place in places:
-            fates[place] = fate
-
-    def left() -> list[int]:
-        return [place for place, fate in enumerate(fates) if fate == "kept"]
-
-    drop("empty", [place for place in left() if not contexts[place]])
-    for place, fate in zip(left(), _asked_before([contexts[place] for place in left()], splits), strict=True):
-        fates[place] = fate
-    drop("too_long", [place for place in left() if not fits(contexts[place])])
-    chosen = set(sample(left(), rule.max_contexts, rule.seed))
-    drop("surplus", set(left()) - chosen)
-    bar = tqdm(left(), desc="looking for risk", disable=None if progress else True, leave=False)
-    drop("risk", [place for place in bar if hints_at_risk(contexts[place])])
-
-
-def _asked_before(contexts: Sequence[Context], splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    """Return for each context whether its question, or nearly the same, stands anywhere before it."""
-    held_out = [row["messages"] for name in SPLITS[1:] for row in splits[name]]
-    training = [row["messages"] for row in splits["train"]]
-    groups = group_by_question([*held_out, *training, *contexts])
-    asked = {group: "held_out" for group in groups[: len(held_out)]}
-    for group in groups[len(held_out) : len(held_out) + len(training)]:
-        asked.setdefault(group, "known")
-    fates = []
-    for group in groups[len(held_out) + len(training) :]:
-        fates.append(asked.get(group, "kept"))
-        asked.setdefault(group, "repeat")
-    return fates
-
-
-def _fits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, messages: Context, rule: GrowthRule) -> bool:
-    return len(encode_prompt(tokenizer, messages)) <= prompt_room(model, rule.max_new_tokens)
 
 
 def _echoes(run: RunFolder, splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> Echoes:
@@ -343,7 +262,7 @@ def _answers(
         progress="answers" if progress else None,
     )
     fates = [_fate(reply.text, reply.stopped, echoes) for reply in replies]
-    passed = [place for place, fate in enumerate(fates) if fate == "kept"]
+    passed = [place for place, fate in enumerate(fates) if fate == FIT]
     gains = np.full(len(replies), -np.inf)
     if passed:
         texts = [replies[place].text for place in passed]
@@ -356,7 +275,7 @@ def _answers(
                 fates[place] = "unlikely"
             elif brought < threshold.gain:
                 fates[place] = "generic"
-    order = {fate: place for place, fate in enumerate([*_STAGES, "kept"])}
+    order = {fate: place for place, fate in enumerate([*DROPPED, FIT])}
     answers = [
         _Answer(reply.text, fate, gain) for reply, fate, gain in zip(replies, fates, gains.tolist(), strict=True)
     ]
@@ -376,7 +295,7 @@ def _fate(reply: str, stopped: bool, echoes: Echoes) -> str:
     if echoes.heard_in(reply):
         return "echo"
     repeated = diversity.item_statistics([reply])[0, 2]
-    return "repetition" if repeated else "kept"
+    return "repetition" if repeated else FIT
 
 
 def _same_replies(kept: Mapping[int, str]) -> set[int]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mh_support.cli import ArgumentParser, run
-from mh_support.growth import GrowthRule, grow, read_contexts
+from mh_support.data.contexts import read_contexts
+from mh_support.growth import GrowthRule, grow
 from mh_support.run_folder import RunFolder
 
 

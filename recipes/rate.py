@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mh_support.cli import ArgumentParser, run
 from mh_support.rating import check_installed
-from mh_support.rating.analysis import AnalyseArguments, analyse, results_table
+from mh_support.rating.analysis import AnalyseArguments, analyse, groups_shown, results_table
 from mh_support.rating.answers import AnswerStore
 from mh_support.rating.questions import QUALIFICATIONS
 from mh_support.rating.rating_set import RatingSet
@@ -105,7 +105,7 @@ def analyse_(argv: Sequence[str]) -> None:
     arguments, rest = parser.parse(argv)
     rating_set = RatingSet(rest.folder)
     result = analyse(rating_set, arguments)
-    for group in result["groups"]:
+    for group in groups_shown(result):
         print(results_table(result, group), end="\n\n")
     for warning in result["warnings"]:
         print(warning)

@@ -12,11 +12,12 @@ from training_fixtures import load_recipe, one_thread, save_model, train, write_
 
 import mh_support.growth as growth
 from mh_support.card import write_card
+from mh_support.data.contexts import made_ready, read_contexts
 from mh_support.data.grown import held_out_fingerprint, is_grower, read_grown
 from mh_support.data.preparation import DataArguments, load_prepared, originals, prepare
 from mh_support.dialogue import encode_reply
 from mh_support.generation import GeneratedReply
-from mh_support.growth import FATES, GrowthRule, grow, likelihoods, read_contexts
+from mh_support.growth import FATES, GrowthRule, grow, likelihoods
 from mh_support.metrics.perplexity.perplexity import item_statistics
 from mh_support.modeling import load_model, load_tokenizer, weights_fingerprint
 from mh_support.safety.echoes import Echoes
@@ -124,10 +125,10 @@ def test_every_context_has_one_fate(run, answering, liked):
 def test_a_context_is_scrubbed_and_ends_with_the_person(run, answering, liked):
     talk = [{"role": "assistant", "content": "Welcome."}]
     talk += said("Hm", "Yes?", "My parcel never came. Write to me at ann@example.org.", "")
-    asked = growth._made_ready(talk)
+    asked = made_ready(talk)
     assert [turn["role"] for turn in asked] == ["user", "assistant", "user"]
     assert "ann@example.org" not in json.dumps(asked)
-    assert growth._made_ready([*said("Hm", "Yes?")]) == []
+    assert made_ready([*said("Hm", "Yes?")]) == []
 
 
 def test_so_many_are_answered_and_the_same_each_time(run, answering, liked):

@@ -39,6 +39,7 @@ def test_the_command_shows_the_order_recovered_and_disagreement_seen(tmp_path, r
         "The order told, with 15 points of noise, was recovered. That raters disagree was seen (alpha below" in printed
     )
     page = (out / "unlike" / "report.html").read_text()
+    assert "<h1>Rated by simulated raters</h1>" in page
     assert "<li>Simulated raters: no person has rated this set.</li>" in page
 
     # Analysed like any other set, it says so again, and no run's card gets to tell of it.

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mh_support.files import write_json, write_text
 from mh_support.modeling import weights_fingerprint
 from mh_support.rating import pictures
-from mh_support.rating.analysis import run_results
+from mh_support.rating.analysis import groups_shown, run_results
 from mh_support.rating.questions import CRITERIA, QUALIFICATIONS, VETO_RULE, WIN_RATE
 from mh_support.rating.rating_set import SIMULATED, RatingSet, read_key
 from mh_support.run_folder import RunFolder
@@ -41,6 +41,7 @@ def write_report(rating_set: RatingSet, result: Mapping[str, Any]) -> Path:
     )
     page = jinja.get_template(REPORT_FILE).render(
         result=result,
+        groups={name: result["groups"][name] for name in groups_shown(result)},
         criteria=CRITERIA,
         qualifications=list(QUALIFICATIONS),
         win_rate=WIN_RATE,
