@@ -19,7 +19,15 @@ from mh_support.augmentation_effects import Cell, effects, shown, study_table
 from mh_support.augmentation_study import StudyArguments, part_of
 from mh_support.card import write_card
 from mh_support.data import augmentation
-from mh_support.data.augmentation import augment, load_wordnet, shortened, synonyms, with_synonyms, without_turns
+from mh_support.data.augmentation import (
+    augment,
+    hint_at_risk_each,
+    load_wordnet,
+    shortened,
+    synonyms,
+    with_synonyms,
+    without_turns,
+)
 from mh_support.data.preparation import DataArguments, load_prepared, originals, prepare
 from mh_support.data.splitting import SPLITS
 from mh_support.safety import assess
@@ -139,6 +147,16 @@ def test_what_hints_at_risk_before_or_after_is_not_added():
         )
     )
     assert found == [(changes[0], "added"), (None, "risk"), (None, "risk"), (None, "unchanged"), (None, "unchanged")]
+
+
+def test_what_was_said_once_and_answered_by_many_is_looked_at_once(monkeypatch):
+    looked = []
+    monkeypatch.setattr(
+        augmentation, "hints_at_risk", lambda messages: bool(looked.append(messages)) or len(looked) > 1
+    )
+    rows = [said("My cat.", "Since when?"), said("My cat.", "Oh no."), said("My cat.", "Oh no.", "Yes.", "Hm.")]
+    assert hint_at_risk_each(rows) == [False, False, True]
+    assert looked == [rows[0], rows[2]]
 
 
 @pytest.fixture(scope="module")

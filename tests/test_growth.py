@@ -13,7 +13,7 @@ from training_fixtures import load_recipe, one_thread, save_model, train, write_
 import mh_support.growth as growth
 from mh_support.card import write_card
 from mh_support.data.contexts import made_ready, read_contexts
-from mh_support.data.grown import held_out_fingerprint, is_grower, read_grown
+from mh_support.data.grown import grower, held_out_fingerprint, is_grower, read_grown
 from mh_support.data.preparation import DataArguments, load_prepared, originals, prepare
 from mh_support.dialogue import encode_reply
 from mh_support.generation import GeneratedReply
@@ -319,6 +319,11 @@ def test_splits_are_told_apart_by_the_questions_they_hold_out():
 )
 def test_what_may_stand_on_a_card_as_a_model(name, right):
     assert is_grower(name) is right
+
+
+def test_a_model_in_a_folder_of_any_name_has_a_name_that_is_read_again():
+    assert grower("my <kind> model", "cd837e36cd6d97f6") == "my__kind__model@cd837e36cd6d"
+    assert is_grower(grower("my <kind> model", "cd837e36cd6d97f6"))
 
 
 def test_contexts_are_read_from_columns_without_replies_and_from_dialogues(tmp_path):

@@ -17,6 +17,7 @@ from mh_support.dialogue import Message, check_messages
 
 GROWTH = "growth"  # What stands under `augmented` in a grown row.
 # A base model's name without its folders, and the beginning of the fingerprint of the weights tuned from it.
+_ODD = re.compile(r"[^\w./-]")  # In a folder's name; a Hub id has nothing of the kind.
 _MODEL = re.compile(r"[\w.-]+(?:/[\w.-]+)?@[0-9a-f]{12}")
 
 
@@ -26,7 +27,7 @@ def grower(base: str, weights: str) -> str:
     >>> grower("starter", "cd837e36cd6d97f60fba1c37")
     'starter@cd837e36cd6d'
     """
-    return f"{base}@{weights[:12]}"
+    return f"{_ODD.sub('_', base)}@{weights[:12]}"
 
 
 def is_grower(name: object) -> bool:
