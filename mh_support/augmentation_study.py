@@ -20,8 +20,8 @@ from mh_support.augmentation_effects import Cell, effects
 from mh_support.baselines import ScoredItem, scored_items
 from mh_support.data.augmentation import METHODS
 from mh_support.data.contexts import Context, read_contexts
-from mh_support.data.grown import GROWTH
-from mh_support.data.preparation import DataArguments, Dialogue, prepare, write_splits
+from mh_support.data.grown import GROWTH, held_out_fingerprint
+from mh_support.data.preparation import DataArguments, Dialogue, load_prepared, originals, prepare, write_splits
 from mh_support.data.splitting import group_by_question
 from mh_support.files import read_json, replacing, write_json
 from mh_support.growth import GrowthRule, grow
@@ -49,7 +49,7 @@ class StudyArguments:
     )
     seeds: int = field(default=2, metadata={"help": "Times that each cell is trained, each with a seed of its own."})
     num_train_epochs: float = field(default=3, metadata={"help": "Epochs over the rows without additions."})
-    max_steps: int | None = field(default=120, metadata={"help": "Train each model for at most so many steps."})
+    max_steps: int | None = field(default=100, metadata={"help": "Train each model for at most so many steps."})
     max_length: int = field(default=128, metadata={"help": "Tokens a training row has at most."})
     unlabelled: list[str] = field(
         default_factory=lambda: ["samples"],
@@ -102,13 +102,13 @@ class _Study:
         self.unlabelled: list[Context] = []
 
     def run(self) -> dict[str, Any]:
+        self._check_same()
         parts = {share: part_of(self.splits["train"], share, self.arguments.seed) for share in self.arguments.shares}
         augmented = [method for method in self.arguments.methods if method != GROWTH]
         # All of it first: what is missing for one of them is said before anything is trained.
         for share, part in parts.items():
-            self._write_part(share, part)
-            for method in augmented:
-                self._add(share, method, [method])
+            self._write(share, NONE, part)
+            self._augment(share, augmented)
         if GROWTH in self.arguments.methods:
             self.unlabelled = read_contexts(self.arguments.unlabelled)[0]
         rows: list[dict[str, Any]] = []
@@ -124,42 +124,62 @@ class _Study:
                 print(f"\n{len(rows)} of {lines} lines of the table stand in {self.folder / 'study.json'}\n")
         return result
 
+    def _check_same(self) -> None:
+        """Note what the cells in the folder are made from, or raise ValueError if it is something else by now."""
+        apart = ("output_dir", "methods", "shares", "seeds", "n_resamples")
+        shared = {name: value for name, value in asdict(self.arguments).items() if name not in apart}
+        questions = {"held_out": held_out_fingerprint(self.splits), "training": len(self.splits["train"])}
+        asked = {"model": asdict(self.model), "data": asdict(self.data), "arguments": shared, "questions": questions}
+        place = self.folder / "asked.json"
+        if not place.is_file():
+            write_json(place, asked)
+            return
+        begun = read_json(place)
+        differing = [part for part, value in asked.items() if begun.get(part) != value]
+        if differing:
+            raise ValueError(
+                f"the study in {self.folder} was begun with other {' and '.join(differing)}; go on with the same, or give "
+                "a new --output_dir"
+            )
+
     def _effects(self, cells: Sequence[Cell], plain: Sequence[Cell]) -> dict[str, Any]:
         groups = [item.group for item in self.items]
         return effects(cells, plain, groups, seed=self.arguments.seed, n_resamples=self.arguments.n_resamples)
 
-    def _write_part(self, share: int, training: Sequence[Dialogue]) -> None:
-        if not self._part(share).exists():
-            with replacing(self._part(share)) as draft:
+    def _data(self, share: int, name: str) -> Path:
+        return self.folder / "data" / f"{name}-{share}"
+
+    def _write(self, share: int, name: str, training: Sequence[Dialogue]) -> None:
+        if not self._data(share, name).exists():
+            with replacing(self._data(share, name)) as draft:
                 write_splits(draft, {**self.splits, "train": list(training)})
 
-    def _part(self, share: int, name: str = "") -> Path:
-        return self.folder / f"data-{share}{name and f'-{name}'}"
-
-    def _add(self, share: int, name: str, augment: list[str], grow_files: Sequence[Path] = ()) -> int:
-        """Write a part's data with what one way adds to it; return how many rows that is."""
-        folder = self._part(share, name)
-        if not folder.exists():
-            changes = {"augment": augment, "grow": [str(path) for path in grow_files]}
-            prepared = prepare(_with(self.data, [str(self._part(share))], **changes))
-            prepared.save(folder)
-        report = read_json(folder / "data_report.json")
-        return sum(counts["added"] for way in ("augmentation", "growth") for counts in report[way].values())
+    def _augment(self, share: int, methods: Sequence[str]) -> None:
+        """Write what each way makes of a part; all at once, since looking for risk takes longest and is done once."""
+        if all(self._data(share, method).exists() for method in methods):
+            return
+        given = _with(self.data, [str(self._data(share, NONE))], augment=list(methods))
+        training = prepare(given).splits["train"]
+        for method in methods:
+            self._write(share, method, [row for row in training if row.get("augmented") in (None, method)])
 
     def _cell(self, share: int, method: str, seed: int, part: Sequence[Dialogue]) -> Cell:
         """Return what one training came to; where a way adds nothing, that is what training without it came to."""
-        name = f"{method}-{share}-{seed}"
-        folder, added = self._part(share), 0
-        if method == GROWTH:
-            added = self._add(share, f"{GROWTH}-{seed}", [], [self._grown(share, seed, part)])
-            folder = self._part(share, f"{GROWTH}-{seed}")
-        elif method != NONE:
-            added, folder = self._add(share, method, [method]), self._part(share, method)
-        if method != NONE and not added:
-            name, folder = f"{NONE}-{share}-{seed}", self._part(share)
-        run = self._train(folder, self.folder / name, len(part), seed)
-        scores = self._scores(run, self.folder / "cells" / f"{name}.json")
-        return Cell(len(part) + added, added, np.array(scores["perplexity"]), scores["replies"])
+        # What growth adds comes from the model of the same seed.
+        name = f"{method}-{seed}" if method == GROWTH else method
+        if method == GROWTH and not self._data(share, name).exists():
+            given = _with(self.data, [str(self._data(share, NONE))], grow=[str(self._grown(share, seed, part))])
+            self._write(share, name, prepare(given).splits["train"])
+        training = load_prepared(self._data(share, name))["train"]
+        added = len(training) - len(originals(training))
+        if not added:
+            method = name = NONE
+        run = self._train(self._data(share, name), self._run(share, method, seed), len(part), seed)
+        scores = self._scores(run, self.folder / "cells" / f"{run.path.name}.json")
+        return Cell(len(training), added, np.array(scores["perplexity"]), scores["replies"])
+
+    def _run(self, share: int, method: str, seed: int) -> Path:
+        return self.folder / f"{method}-{share}-{seed}"
 
     def _grown(self, share: int, seed: int, part: Sequence[Dialogue]) -> Path:
         """Return the file of what the model trained without additions answers to contexts that it read no reply to."""
@@ -171,7 +191,7 @@ class _Study:
             rule = GrowthRule(
                 max_contexts=self.arguments.grow_contexts, max_new_tokens=self.arguments.max_new_tokens, seed=seed
             )
-            grown = grow(RunFolder(self.folder / f"{NONE}-{share}-{seed}"), contexts, rule)
+            grown = grow(RunFolder(self._run(share, NONE, seed)), contexts, rule)
             grown.save(path, [("contexts", row) for row in range(1, len(contexts) + 1)])
             print(f"\n{grown.table()}\n")
         return path

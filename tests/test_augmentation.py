@@ -441,7 +441,7 @@ def test_the_table_compares_on_the_same_steps_and_goes_on_where_it_was_stopped(
     assert (fewer["added"], fewer["verdict"]) == (0, None)
     assert not (home / "drop_turns-100-42").exists()
     assert grown["added"] == 2
-    rows = load_prepared(home / "data-100-growth-42")["train"]
+    rows = load_prepared(home / "data" / "growth-42-100")["train"]
     assert [row["messages"][0]["content"] for row in rows if row.get("augmented") == "growth"] == [
         "My parcel never came",
         "Our hedge has grown",
@@ -450,6 +450,10 @@ def test_the_table_compares_on_the_same_steps_and_goes_on_where_it_was_stopped(
     assert re.search(r"^100 % +drop_turns .* adds nothing ", printed, flags=re.MULTILINE)
     runs = [f"{method}-100-{seed}" for method in ("none", "shorten", "growth") for seed in (42, 43)]
     assert [json.loads((home / run / "run.json").read_text())["training"]["global_step"] for run in runs] == [2] * 6
+    with pytest.raises(
+        ValueError, match=r"study was begun with other arguments; go on with the same, or give a new --o"
+    ):
+        recipe.main([*arguments, "--max_steps", "3"])
 
 
 def test_the_study_says_what_it_cannot_do(tmp_path):

@@ -105,7 +105,7 @@ def simulate(run: RunFolder, path: Path, *, people: int, seed: int = 42) -> None
     tokenizer, model = load_tokenizer(str(run.model)), whole_model(run)
     longest = min(REPLY_TOKENS, int(model.config.max_position_embeddings) // 2)
     config = generation_config(tokenizer, max_new_tokens=longest)
-    replies = generate_replies(model, tokenizer, asked, config, batch_size=32, seed=seed, progress="replies to rate")
+    replies = generate_replies(model, tokenizer, asked, config, seed=seed, progress="replies to rate")
     said = [
         (place // (own * each), context, reply.text)
         for place, (context, reply) in enumerate(zip(asked, replies, strict=True))
