@@ -7,6 +7,7 @@ is trained with several seeds. A cell that is done is not done again: the same c
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Sequence
@@ -129,7 +130,8 @@ class _Study:
         apart = ("output_dir", "methods", "shares", "seeds", "n_resamples")
         shared = {name: value for name, value in asdict(self.arguments).items() if name not in apart}
         questions = {"held_out": held_out_fingerprint(self.splits), "training": len(self.splits["train"])}
-        asked = {"model": asdict(self.model), "data": asdict(self.data), "arguments": shared, "questions": questions}
+        parts = {"model": asdict(self.model), "data": asdict(self.data), "arguments": shared, "questions": questions}
+        asked = json.loads(json.dumps(parts))  # As it will be read back.
         place = self.folder / "asked.json"
         if not place.is_file():
             write_json(place, asked)
@@ -138,8 +140,8 @@ class _Study:
         differing = [part for part, value in asked.items() if begun.get(part) != value]
         if differing:
             raise ValueError(
-                f"the study in {self.folder} was begun with other {' and '.join(differing)}; go on with the same, or give "
-                "a new --output_dir"
+                f"the study in {self.folder} was begun with other {' and '.join(differing)}; go on with the same, or "
+                "give a new --output_dir"
             )
 
     def _effects(self, cells: Sequence[Cell], plain: Sequence[Cell]) -> dict[str, Any]:
