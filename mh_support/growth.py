@@ -9,8 +9,10 @@ not repeat itself, and
 - belongs to its context: that mean less the same without the context, which takes out replies that would fit anything
   (Li et al., A Diversity-Promoting Objective Function for Neural Conversation Models, 2016),
 
-are both at least those of a stated share of the replies that people wrote in the run's validation dialogues. So the
-threshold is in each model's own measure. Both are in nats, and higher is better.
+are both at least those of a stated share of the model's own answers to the run's validation contexts. So the threshold
+is in each model's own measure, and known before. People's replies would be no threshold: to a small model they are far
+less likely than what it says itself (a median of -4.0 nats a token against -1.9 with the demo's run), and all would
+pass. Both are in nats, and higher is better.
 """
 
 from __future__ import annotations
@@ -31,7 +33,14 @@ from mh_support.data.report import table
 from mh_support.data.splitting import near_duplicates, normalise
 from mh_support.dialogue import encode_prompt, encode_reply
 from mh_support.files import write_json, write_jsonl
-from mh_support.generation import BATCH_SIZE, MAX_NEW_TOKENS, generate_replies, generation_config, prompt_room
+from mh_support.generation import (
+    BATCH_SIZE,
+    MAX_NEW_TOKENS,
+    GeneratedReply,
+    generate_replies,
+    generation_config,
+    prompt_room,
+)
 from mh_support.metrics.diversity import diversity
 from mh_support.metrics.perplexity.perplexity import item_statistics
 from mh_support.run_folder import RunFolder
@@ -55,6 +64,7 @@ DROPPED = {
 }
 FATES = {FIT: "kept: answered, and the answer passed", **LEFT_OUT, **DROPPED}
 REPORT_SUFFIX = ".report.json"
+CALIBRATION = 200  # Validation contexts whose answers set the threshold, at most.
 
 
 @dataclass
@@ -64,8 +74,8 @@ class GrowthRule:
     share: float = field(
         default=0.5,
         metadata={
-            "help": "Keep an answer that is as likely, and as much likelier for its context, as this share of people's "
-            "replies in validation are at most."
+            "help": "Keep an answer that is likelier, and made more so by its context, than this share of the model's "
+            "answers to validation contexts."
         },
     )
     tries: int = field(default=2, metadata={"help": "Answers to each context, of which the best at most is kept."})
@@ -167,7 +177,7 @@ def grow(run: RunFolder, contexts: Sequence[Context], rule: GrowthRule, *, progr
         progress=progress,
     )
     asked = [place for place, fate in enumerate(fates) if fate == FIT]
-    threshold = _threshold(model, tokenizer, splits["validation"], rule)
+    threshold = _threshold(model, tokenizer, splits["validation"], rule, progress)
     answers = _answers(
         model, tokenizer, [ready[place] for place in asked], _echoes(run, splits), threshold, rule, progress
     )
@@ -229,11 +239,20 @@ def _threshold(
     tokenizer: PreTrainedTokenizerBase,
     validation: Sequence[dict[str, Any]],
     rule: GrowthRule,
+    progress: bool,
 ) -> Threshold:
-    items = scored_items(validation)
-    contexts = [item.context for item in items for _ in item.references]
-    replies = [reply for item in items for reply in item.references]
-    found = likelihoods(model, tokenizer, contexts, replies, batch_size=rule.batch_size)
+    """Return the likelihood and the gain that the rule's share of the answers to validation contexts stay below."""
+    contexts = sample([item.context for item in scored_items(validation)], CALIBRATION, rule.seed)
+    replies = _replies(model, tokenizer, contexts, rule, progress)
+    said = [(messages, reply.text) for messages, reply in zip(contexts, replies, strict=True) if reply.text]
+    if not said:
+        raise ValueError(
+            f"the model says nothing to any of {len(contexts)} validation contexts, so its answers cannot be judged; "
+            "train it longer"
+        )
+    found = likelihoods(
+        model, tokenizer, [messages for messages, _ in said], [text for _, text in said], batch_size=rule.batch_size
+    )
     likelihood, gain = (float(np.quantile(values, rule.share)) for values in found)
     return Threshold(likelihood, gain)
 
@@ -251,16 +270,7 @@ def _answers(
     if not contexts:
         return []
     asked = [messages for messages in contexts for _ in range(rule.tries)]
-    config = generation_config(tokenizer, max_new_tokens=rule.max_new_tokens)
-    replies = generate_replies(
-        model,
-        tokenizer,
-        asked,
-        config,
-        batch_size=rule.batch_size,
-        seed=rule.seed,
-        progress="answers" if progress else None,
-    )
+    replies = _replies(model, tokenizer, asked, rule, progress)
     fates = [_fate(reply.text, reply.stopped, echoes) for reply in replies]
     passed = [place for place, fate in enumerate(fates) if fate == FIT]
     gains = np.full(len(replies), -np.inf)
@@ -283,6 +293,24 @@ def _answers(
         max(answers[start : start + rule.tries], key=lambda answer: (order[answer.fate], answer.gain))
         for start in range(0, len(answers), rule.tries)
     ]
+
+
+def _replies(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    contexts: Sequence[Context],
+    rule: GrowthRule,
+    progress: bool,
+) -> list[GeneratedReply]:
+    return generate_replies(
+        model,
+        tokenizer,
+        contexts,
+        generation_config(tokenizer, max_new_tokens=rule.max_new_tokens),
+        batch_size=rule.batch_size,
+        seed=rule.seed,
+        progress="answers" if progress else None,
+    )
 
 
 def _fate(reply: str, stopped: bool, echoes: Echoes) -> str:

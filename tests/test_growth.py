@@ -206,17 +206,33 @@ def test_likelihood_is_by_the_token_and_gain_is_what_the_context_brings(tiny_mod
         assert gain[number] == pytest.approx(-told[0] / told[1] + untold[0] / untold[1])
 
 
-def test_the_threshold_is_that_of_the_stated_share_of_peoples_replies(run):
+def test_the_threshold_is_that_of_the_stated_share_of_its_own_answers(run, monkeypatch):
+    """What the model says to the validation contexts is what its other answers are held against."""
     model, tokenizer = load_model(str(run.model)), load_tokenizer(str(run.model))
     validation = load_prepared(run.data)["validation"]
-    found = {share: growth._threshold(model, tokenizer, validation, GrowthRule(share=share)) for share in (0, 0.5, 1)}
-    rows = [row["messages"] for row in validation]
-    likelihood, gain = likelihoods(
-        model, tokenizer, [messages[:-1] for messages in rows], [messages[-1]["content"] for messages in rows]
-    )
+    said: list[tuple[list[dict[str, str]], str]] = []
+
+    def replies(model, tokenizer, conversations, config, **options):
+        texts = [f"Tell me of number {place}" for place in range(len(conversations))]
+        texts[0] = ""  # What says nothing tells nothing.
+        said[:] = list(zip(conversations, texts, strict=True))[1:]
+        return [GeneratedReply(text, True) for text in texts]
+
+    monkeypatch.setattr(growth, "generate_replies", replies)
+    found = {
+        share: growth._threshold(model, tokenizer, validation, GrowthRule(share=share), False) for share in (0, 0.5, 1)
+    }
+    asked = {messages[0]["content"] for messages, _ in said}
+    assert asked < {row["messages"][0]["content"] for row in validation}
+    likelihood, gain = likelihoods(model, tokenizer, [messages for messages, _ in said], [text for _, text in said])
     assert (found[0].likelihood, found[0].gain) == pytest.approx((likelihood.min(), gain.min()), rel=1e-4)
     assert (found[1].likelihood, found[1].gain) == pytest.approx((likelihood.max(), gain.max()), rel=1e-4)
     assert found[0].likelihood <= found[0.5].likelihood <= found[1].likelihood
+    monkeypatch.setattr(growth, "generate_replies", lambda *given, **more: [GeneratedReply("", True)] * len(given[2]))
+    with pytest.raises(
+        ValueError, match=r"^the model says nothing to any of 3 validation contexts, so its answers can"
+    ):
+        growth._threshold(model, tokenizer, validation, GrowthRule(), False)
 
 
 @pytest.mark.parametrize(
