@@ -28,8 +28,6 @@ RATINGS_EACH = 12
 CONTEXTS_EACH = 6  # At most; where there are fewer, more replies to each are rated.
 ERROR = 0.1  # People misread and press the wrong thumb: so often against the rule.
 REPLY_TOKENS = 48
-
-
 # Two replies to one context are told apart by the rule less than half of the time: choices need more people.
 PEOPLE = {"kto": 32, "dpo": 80}
 ATTACKS = {
