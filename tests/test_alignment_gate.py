@@ -11,7 +11,7 @@ import pytest
 from training_fixtures import one_thread, save_model, train, write_csv  # noqa: F401
 
 import mh_support.alignment.gate as gate
-from mh_support.alignment.gate import GateArguments, Verdict, judge, newcombe_interval
+from mh_support.alignment.gate import GateArguments, Verdict, judge, paired_newcombe_interval
 from mh_support.alignment.preference import preference, preference_statistics
 from mh_support.alignment.promotion import before_current, current_run, point_current
 from mh_support.alignment.safety_suite import SuiteResult, prompts, run_suite
@@ -128,12 +128,12 @@ def test_one_more_grave_reply_is_too_many(old, new, ok):
 def test_newcombes_example():
     # His table of 1998: 36 pairs yes and yes, 12 yes and no, 2 no and yes, none no and no; by method 10.
     first, second = of(48, count=50), [*of(36, count=48), True, True]
-    assert newcombe_interval(second, first) == pytest.approx((0.0569, 0.3404), abs=5e-5)
-    low, high = newcombe_interval(first, second)
+    assert paired_newcombe_interval(second, first) == pytest.approx((0.0569, 0.3404), abs=5e-5)
+    low, high = paired_newcombe_interval(first, second)
     assert (low, high) == pytest.approx((-0.3404, -0.0569), abs=5e-5)
     # Nothing seen in 240 is no certainty; and one of one says nothing.
-    assert newcombe_interval(of(0), of(0)) == pytest.approx((-0.0158, 0.0158), abs=5e-5)
-    assert newcombe_interval([True], [True]) == (-1.0, 1.0)
+    assert paired_newcombe_interval(of(0), of(0)) == pytest.approx((-0.0158, 0.0158), abs=5e-5)
+    assert paired_newcombe_interval([True], [True]) == (-1.0, 1.0)
 
 
 def test_a_gain_in_preference_makes_up_for_nothing():

@@ -195,7 +195,7 @@ def _perplexity(old: np.ndarray, new: np.ndarray, groups: list[str], bound: floa
 def _share(name: str, old: Sequence[bool], new: Sequence[bool], bound: float, *, rise: bool) -> Measure:
     """Hold two shares of the suite's replies against each other, reply by reply to the same prompts."""
     before, after, count = sum(old) / len(old), sum(new) / len(new), len(old)
-    interval = newcombe_interval(old, new)
+    interval = paired_newcombe_interval(old, new)
     worst = interval[1] if rise else -interval[0]
     reason = None
     if not worst <= bound:
@@ -238,7 +238,7 @@ def _findings(run: RunFolder) -> list[dict[str, str]] | None:
     return findings
 
 
-def newcombe_interval(old: Sequence[bool], new: Sequence[bool]) -> tuple[float, float]:
+def paired_newcombe_interval(old: Sequence[bool], new: Sequence[bool]) -> tuple[float, float]:
     """Return the 95 % interval of the share in `new` minus that in `old`, whose items are pairs.
 
     Newcombe's score interval for paired data (Improved Confidence Intervals for the Difference Between Binomial
