@@ -1,6 +1,7 @@
 """Learn from what people said of replies, and let the new model replace the old one only if it is better and as safe.
 
 python recipes/align.py runs/first --simulate true
+python recipes/align.py runs/first --simulate true --simulated_attack all
 python recipes/align.py runs/first --feedback feedback --method kto
 python recipes/align.py runs/first --feedback feedback --method dpo --continuous true --repo me/kind-gpt2
 python recipes/align.py runs/first --rollback true
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from mh_support.alignment.feedback_data import FeedbackArguments
 from mh_support.alignment.gate import GateArguments
 from mh_support.alignment.rounds import Aligner, Home, RoundArguments
-from mh_support.alignment.simulation import SimulationArguments, simulate
+from mh_support.alignment.simulation import SimulationArguments, simulated_feedback
 from mh_support.alignment.training_arguments import AlignmentArguments, check_trl
 from mh_support.cli import ArgumentParser, run
 from mh_support.run_folder import RunFolder
@@ -32,9 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_trl()
         if feedback.feedback:
             raise ValueError("both --feedback and --simulate are given; learn from people or try it out, not both")
-        place = home.path.with_name(f"{home.path.name}-simulated.jsonl")
-        if not place.exists():
-            simulate(home.origin, place, people=simulation.simulated_people, seed=training.seed)
+        place = simulated_feedback(home.origin, home.path, feedback.method, simulation, seed=training.seed)
         print(f"simulated feedback: {place}")
         feedback.feedback = [str(place)]
     aligner = Aligner(home, feedback, training, gate, ScoringArguments(), rounds)

@@ -1,4 +1,4 @@
-"""Train with and without augmentation on parts of the data, and print what each buys on held-out dialogues.
+"""Train with and without more rows (augmented, grown) on parts of the data; print what each buys on held-out dialogues.
 
 python recipes/compare_augmentation.py --data samples --model starter
 python recipes/compare_augmentation.py --data samples --model starter --shares 10 --methods shorten --limit 20
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mh_support.augmentation_study import StudyArguments, study, study_table
+from mh_support.augmentation_effects import study_table
+from mh_support.augmentation_study import StudyArguments, study
 from mh_support.cli import ArgumentParser, run
 from mh_support.data.preparation import DataArguments
 from mh_support.modeling import ModelArguments

@@ -6,6 +6,7 @@ python recipes/rate.py serve rating
 python recipes/rate.py export rating --rater ann --qualification peer --output ann.csv
 python recipes/rate.py import rating ann.csv
 python recipes/rate.py analyse rating
+python recipes/rate.py simulate runs/latest --out rating-simulated --contexts 30
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from mh_support.cli import ArgumentParser, run
 from mh_support.rating import check_installed
-from mh_support.rating.analysis import AnalyseArguments, analyse, results_table
+from mh_support.rating.analysis import AnalyseArguments, analyse, groups_shown, results_table
 from mh_support.rating.answers import AnswerStore
 from mh_support.rating.questions import QUALIFICATIONS
 from mh_support.rating.rating_set import RatingSet
@@ -104,7 +105,7 @@ def analyse_(argv: Sequence[str]) -> None:
     arguments, rest = parser.parse(argv)
     rating_set = RatingSet(rest.folder)
     result = analyse(rating_set, arguments)
-    for group in result["groups"]:
+    for group in groups_shown(result):
         print(results_table(result, group), end="\n\n")
     for warning in result["warnings"]:
         print(warning)
@@ -114,12 +115,27 @@ def analyse_(argv: Sequence[str]) -> None:
         print(f"no ratings.json for {reason}", file=sys.stderr)
 
 
+def simulate(argv: Sequence[str]) -> None:
+    """Make a set from runs and let simulated raters rate it, to see that the analysis finds what was put in."""
+    from mh_support.rating.making import MakeArguments
+    from mh_support.rating.simulation import SimulateArguments, simulation_table
+    from mh_support.rating.simulation import simulate as simulate_raters
+    from mh_support.run_folder import RunFolder
+
+    parser = ArgumentParser((MakeArguments, SimulateArguments), description=simulate.__doc__)
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="A finished run folder.")
+    making, arguments, rest = parser.parse(argv)
+    print(simulation_table(simulate_raters([RunFolder(path) for path in rest.runs], making, arguments)))
+    print(f"\nwritten: {making.out}/alike/report.html, {making.out}/unlike/report.html")
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "make": make,
     "serve": serve,
     "export": export,
     "import": import_,
     "analyse": analyse_,
+    "simulate": simulate,
 }
 
 

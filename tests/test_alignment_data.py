@@ -92,6 +92,20 @@ def test_a_record_that_is_not_fit_is_left_out(tmp_path, fate, record):
     assert record["id"] not in {row["id"] for row in (*feedback.train, *feedback.held_out)}
 
 
+def test_what_the_run_is_scored_on_is_not_learned_from(tmp_path, tiny_tokenizer):
+    asked = sentence("scored", 12)
+    records = [
+        *crowd(),
+        thumb("z", f"{asked.upper()}!", "Since when?", True),
+        thumb("z", "My cat.", "Since when?", True),
+    ]
+    path = write_feedback(tmp_path / "feedback.jsonl", records)
+    held_out = [[{"role": "user", "content": asked}, {"role": "assistant", "content": "And then?"}]]
+    feedback = collect(FeedbackArguments(feedback=[str(path)]), fitting(tiny_tokenizer, 256), scored=held_out)
+    assert fates(feedback) == {"scored": 1}
+    assert records[-2]["id"] not in {row["id"] for row in (*feedback.train, *feedback.held_out)}
+
+
 def test_a_blamed_reply_may_be_unsafe_since_that_is_what_blame_is_for(tmp_path):
     record = thumb("z", "My cat ran off.", "You have depression.", False)
     feedback = sift(tmp_path, [*crowd(), record])

@@ -11,7 +11,7 @@ import pytest
 from training_fixtures import one_thread, save_model, train, write_csv  # noqa: F401
 
 import mh_support.alignment.gate as gate
-from mh_support.alignment.gate import GateArguments, Verdict, judge, newcombe_interval
+from mh_support.alignment.gate import GateArguments, Verdict, judge, paired_newcombe_interval
 from mh_support.alignment.preference import preference, preference_statistics
 from mh_support.alignment.promotion import before_current, current_run, point_current
 from mh_support.alignment.safety_suite import SuiteResult, prompts, run_suite
@@ -86,22 +86,36 @@ def test_perplexity_may_rise_by_the_bound_at_its_worse_end(rise, ok):
     assert ok or measure.reason.startswith("perplexity on test dialogues rose by +10.0%, [")
 
 
-def suite(unsafe: int = 0, grave: int = 0, stopped: int = 240, count: int = 240) -> SuiteResult:
-    return SuiteResult([{"prompt": "Hm.", "kind": "unclear", "reply": "Oh."}] * count, unsafe, grave, stopped, {})
+def of(yes: int, start: int = 0, count: int = 240) -> list[bool]:
+    """Return so many yes among `count`, from `start` on."""
+    return [start <= place < start + yes for place in range(count)]
+
+
+def suite(grave: int = 0) -> SuiteResult:
+    replies = [{"prompt": "Hm.", "kind": "unclear", "reply": "Oh."}] * 240
+    return SuiteResult(replies, of(0), of(grave), of(240), {})
 
 
 @pytest.mark.parametrize(
     ("old", "new", "ok"), [(0, 0, True), (6, 6, True), (6, 3, True), (0, 6, False), (6, 30, False)]
 )
 def test_unsafe_replies_may_not_become_more(old, new, ok):
-    measure = gate._share("unsafe replies", old, new, suite(), 0.05, rise=True)
+    # Not the same replies, as of two models that have little in common.
+    measure = gate._share("unsafe replies", of(old), of(new, start=100), 0.05, rise=True)
     assert measure.ok is ok
     assert ok or measure.reason.startswith(f"unsafe replies: {new} of 240 replies instead of {old}, ")
 
 
 @pytest.mark.parametrize(("old", "new", "ok"), [(240, 240, True), (200, 230, True), (240, 200, False)])
 def test_replies_must_go_on_ending_by_themselves(old, new, ok):
-    assert gate._share("ends by itself", old, new, suite(), 0.1, rise=False).ok is ok
+    assert gate._share("ends by itself", of(old), of(new), 0.1, rise=False).ok is ok
+
+
+@pytest.mark.parametrize("share", [0, 1, 24, 120, 239, 240])
+def test_the_same_replies_are_as_safe_however_many_are_unsafe(share):
+    same = of(share)
+    assert gate._share("unsafe replies", same, same, 0.05, rise=True).ok
+    assert gate._share("ends by itself", same, same, 0.1, rise=False).ok
 
 
 @pytest.mark.parametrize(("old", "new", "ok"), [(0, 0, True), (2, 1, True), (0, 1, False)])
@@ -112,16 +126,21 @@ def test_one_more_grave_reply_is_too_many(old, new, ok):
 
 
 def test_newcombes_example():
-    # His table II, (a) 56/70 - 48/80 by method 10.
-    assert newcombe_interval((48, 80), (56, 70)) == pytest.approx((0.0524, 0.3339), abs=5e-5)
-    assert newcombe_interval((0, 240), (0, 240)) == pytest.approx((-0.0158, 0.0158), abs=5e-5)
+    # His table of 1998: 36 pairs yes and yes, 12 yes and no, 2 no and yes, none no and no; by method 10.
+    first, second = of(48, count=50), [*of(36, count=48), True, True]
+    assert paired_newcombe_interval(second, first) == pytest.approx((0.0569, 0.3404), abs=5e-5)
+    low, high = paired_newcombe_interval(first, second)
+    assert (low, high) == pytest.approx((-0.3404, -0.0569), abs=5e-5)
+    # Nothing seen in 240 is no certainty; and one of one says nothing.
+    assert paired_newcombe_interval(of(0), of(0)) == pytest.approx((-0.0158, 0.0158), abs=5e-5)
+    assert paired_newcombe_interval([True], [True]) == (-1.0, 1.0)
 
 
 def test_a_gain_in_preference_makes_up_for_nothing():
     better = gate._preference(
         thumbs([-3.0] * 9, [-3.0] * 9), thumbs([0.0] * 9, [-9.0] * 9), list("abcabcabc" * 2), OPTIONS
     )
-    worse = gate._share("unsafe replies", 0, 60, suite(), 0.05, rise=True)
+    worse = gate._share("unsafe replies", of(0), of(60), 0.05, rise=True)
     assert better.ok and not worse.ok
     verdict = Verdict([better, worse], replaces="old", weights="new")
     assert not verdict.promoted
@@ -168,8 +187,8 @@ def test_every_reply_of_the_suite_is_checked_before_anything_is_filtered(tiny_mo
 
     monkeypatch.setattr("mh_support.alignment.safety_suite.generate_replies", replies)
     result = run_suite(tiny_model, tiny_tokenizer, samples=2, max_new_tokens=8, seed=1)
-    assert (result.count, result.unsafe, result.stopped) == (96, 72, 48)
-    assert result.grave == 24
+    assert (result.count, sum(result.unsafe), sum(result.stopped), sum(result.grave)) == (96, 72, 48, 24)
+    assert result.unsafe[:4] == [True, True, True, False]
     assert (result.reasons["diagnosis"], result.reasons["empty"]) == (24, 24)
 
 
@@ -218,6 +237,20 @@ def test_the_old_model_does_not_replace_the_new_one(runs):
     verdict = judge(runs["third"], runs["first"], held_out(runs["first"]), GateArguments(**LOOSE))
     assert not verdict.promoted
     assert verdict.reasons[0].startswith("held-out preference did not surely get better: -")
+
+
+def test_a_model_that_is_no_worse_fails_only_where_it_is_no_better(runs):
+    """The bounds as they are by default can be kept: the very same model keeps them, and is not promoted for that."""
+    run = runs["first"]
+    verdict = judge(run, run, held_out(run), GateArguments(suite_samples=2, suite_tokens=4, n_resamples=100))
+    assert {measure.name: measure.ok for measure in verdict.measures} == {
+        "preference": False,
+        **dict.fromkeys(("perplexity", "unsafe replies", "grave replies", "ends by itself"), True),
+    }
+    assert verdict.reasons == [
+        "held-out preference did not surely get better: +0.0000 nats a token, [+0.0000, +0.0000] over people; it must "
+        "be above 0"
+    ]
 
 
 def test_a_bound_of_nothing_is_a_veto(runs):

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from alignment_fixtures import crowd, person, sentence, thumb, write_feedback
+from alignment_fixtures import choice, crowd, person, sentence, thumb, write_feedback
 from loopback_hub import LoopbackHub
 from training_fixtures import load_recipe, one_thread, quick_steps, save_model, train, write_csv  # noqa: F401
 
@@ -159,6 +159,25 @@ def test_what_is_worse_is_kept_aside_with_the_reason(place, align, changes, reas
     assert all(f"\n  {line}\n" in ended.out for line in found["reasons"])
     RunFolder.open(place / "first-aligned" / "rounds" / "0001")  # Kept whole, to be looked at.
     assert texts(place / "first-aligned") == []
+
+
+def test_dpo_learns_from_choices_on_the_same_path(place, align):
+    choices = [
+        choice(
+            who, sentence((who, number), 6), f"Tell me more of {sentence((number, who), 2)}", "Well well oh well now"
+        )
+        for who in range(12)
+        for number in range(3)
+    ]
+    write_feedback(place / "feedback" / "one.jsonl", choices)
+    ended = align(method="dpo")
+    assert (ended.code, ended.error) == (0, None)
+    assert (current(place), outcome(place)["promoted"]) == ("rounds/0001", True)
+    told = RunFolder.open(place / "first-aligned" / "rounds" / "0001").record()["alignment"]
+    assert (told["method"], told["training"]["global_step"]) == ("dpo", 8)
+    gate = read_json(place / "first-aligned" / "rounds" / "0001" / "gate.json")["measures"][0]
+    assert gate["name"] == "preference" and gate["interval"][0] > 0
+    assert align(rollback="true", feedback=None).code == 0 and current(place) == "../first"
 
 
 def test_dpo_learns_nothing_from_thumbs_and_says_so(place, align):

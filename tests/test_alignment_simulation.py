@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 import pytest
 from training_fixtures import load_recipe, one_thread, save_model, train, write_csv  # noqa: F401
 
-from mh_support.alignment.simulation import ERROR, SimulationArguments, praises, simulate
+from mh_support.alignment.simulation import ERROR, PEOPLE, SimulationArguments, praises, simulate, simulated_feedback
 from mh_support.feedback import read_feedback
 from mh_support.generation import GeneratedReply
 from mh_support.modeling import weights_fingerprint
+from mh_support.safety import assess
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +64,46 @@ def test_both_kinds_of_feedback_at_once_are_refused(run):
         main([str(run.path), "--simulate", "true", "--feedback", "somewhere"])
     with pytest.raises(ValueError, match=r"^simulated_people is 0; give 1 or more$"):
         SimulationArguments(simulated_people=0)
+    with pytest.raises(ValueError, match=r"^simulated_attack is given without --simulate true; give both, or neither$"):
+        SimulationArguments(simulated_attack="harm")
+    with pytest.raises(ValueError, match=r"^simulated_attack is 'x'; it is one of harm, copies, one_person, all$"):
+        SimulationArguments(simulate=True, simulated_attack="x")
+
+
+def test_there_are_enough_choices_for_the_method_that_learns_from_them(run, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "mh_support.alignment.simulation.simulate", lambda *given, people, seed: asked.append((given[1].name, people))
+    )
+    for method in PEOPLE:
+        simulated_feedback(run, tmp_path / "first-aligned", method, SimulationArguments(simulate=True), seed=1)
+    assert asked == [("first-aligned-simulated-kto.jsonl", 32), ("first-aligned-simulated-dpo.jsonl", 80)]
+
+
+@pytest.mark.parametrize("attack", ["harm", "copies", "one_person", "all"])
+def test_simulated_attacks_are_refused_with_what_became_of_them(run, tmp_path, capsys, monkeypatch, attack):
+    monkeypatch.setattr("mh_support.alignment.simulation.TIMES", 400)
+    monkeypatch.setattr("mh_support.alignment.sieve.assess", partial(assess, classifiers=()))
+    arguments = [
+        str(run.path),
+        "--simulate",
+        "true",
+        "--simulated_attack",
+        attack,
+        "--output_dir",
+        str(tmp_path / "home"),
+    ]
+    with pytest.raises(ValueError, match=r"^too little feedback to learn from: of \d+ records there are "):
+        load_recipe("align").main(arguments)
+    printed = " ".join(capsys.readouterr().out.split())
+    told = {
+        "harm": "left out: praises a reply that fails the check",
+        "copies": "left out: nearly the same reply to nearly the same question 299",
+        "one_person": "left out: beyond what one person counts 380",
+    }
+    assert all(line in printed for kind, line in told.items() if attack in (kind, "all"))
+    if attack in ("harm", "all"):
+        # Who praised several is not believed in the rest either, which the check lets pass.
+        assert "left out: from somebody who praised several such replies" in printed
+    assert not (tmp_path / "home" / "rounds").exists()
+    assert (tmp_path / "home" / "current").resolve() == run.path.resolve()

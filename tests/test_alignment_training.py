@@ -177,9 +177,11 @@ def test_the_new_run_is_a_run_like_any_other(parents, aligned, method, kind):
     assert any("loss" in entry for entry in read_json(run.path / LOG_FILE))
     # Whole, whether or not an adapter was trained before it or now.
     assert sorted(path.name for path in run.model.iterdir()) == [
-        *("chat_template.jinja", "config.json", "generation_config.json", "model.safetensors"),
+        *("chat_template.jinja", "config.json", "echoes.npy", "generation_config.json", "model.safetensors"),
         *("tokenizer.json", "tokenizer_config.json"),
     ]
+    # What was learned by heart before is looked for still.
+    assert (run.model / "echoes.npy").read_bytes() == (parents[kind].model / "echoes.npy").read_bytes()
     emitted, before = (read_json(folder.emissions_file) for folder in (run, parents[kind]))
     assert (emitted["sessions"], before["sessions"]) == (2, 1)
     assert emitted["duration_s"] > before["duration_s"]

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from functools import partial
 
+import numpy as np
 import pytest
 from test_card import REPORT, make_run
 from training_fixtures import load_recipe, one_thread, save_model  # noqa: F401
 
-from mh_support.augmentation_study import StudyArguments, part_of, verdict
+import mh_support.augmentation_study as study_module
+from mh_support import growth
+from mh_support.augmentation_effects import Cell, effects, shown, study_table
+from mh_support.augmentation_study import StudyArguments, part_of
 from mh_support.card import write_card
 from mh_support.data import augmentation
-from mh_support.data.augmentation import augment, load_wordnet, shortened, synonyms, with_synonyms, without_turns
+from mh_support.data.augmentation import (
+    augment,
+    hint_at_risk_each,
+    load_wordnet,
+    shortened,
+    synonyms,
+    with_synonyms,
+    without_turns,
+)
 from mh_support.data.preparation import DataArguments, load_prepared, originals, prepare
 from mh_support.data.splitting import SPLITS
 from mh_support.safety import assess
@@ -134,6 +147,16 @@ def test_what_hints_at_risk_before_or_after_is_not_added():
         )
     )
     assert found == [(changes[0], "added"), (None, "risk"), (None, "risk"), (None, "unchanged"), (None, "unchanged")]
+
+
+def test_what_was_said_once_and_answered_by_many_is_looked_at_once(monkeypatch):
+    looked = []
+    monkeypatch.setattr(
+        augmentation, "hints_at_risk", lambda messages: bool(looked.append(messages)) or len(looked) > 1
+    )
+    rows = [said("My cat.", "Since when?"), said("My cat.", "Oh no."), said("My cat.", "Oh no.", "Yes.", "Hm.")]
+    assert hint_at_risk_each(rows) == [False, False, True]
+    assert looked == [rows[0], rows[2]]
 
 
 @pytest.fixture(scope="module")
@@ -318,17 +341,50 @@ def test_the_card_tells_of_the_rows_that_were_added(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("interval", "said"),
+    ("interval", "seeds", "lower", "higher"),
     [
-        ([-2, -1], "helps"),
-        ([1, 2], "hurts"),
-        ([-1, 1], "shows nothing"),
-        ([-1, 0], "shows nothing"),
-        (None, "shows nothing"),
+        ([-2, -1], [-1, -2], "helps", "hurts"),
+        ([1, 2], [1, 2], "hurts", "helps"),
+        ([-2, -1], [-4, 1], "shows nothing", "shows nothing"),  # One seed says otherwise.
+        ([-1, 1], [-1, -1], "shows nothing", "shows nothing"),
+        ([-1, 0], [-1, -1], "shows nothing", "shows nothing"),
+        (None, [1], "shows nothing", "shows nothing"),
     ],
 )
-def test_only_an_interval_beside_zero_shows_anything(interval, said):
-    assert verdict(interval) == said
+def test_only_an_interval_beside_zero_that_every_seed_shows_counts(interval, seeds, lower, higher):
+    difference = {"ci95": interval, "by_seed": seeds}
+    assert (shown(difference, lower_is_better=True), shown(difference, lower_is_better=False)) == (lower, higher)
+
+
+def cell(nats, replies, added=5):
+    """A cell of four items with ten tokens each."""
+    return Cell(20 + added, added, np.array([[nat, 10.0, 40.0] for nat in nats]), replies)
+
+
+def test_effects_by_hand():
+    plain = [cell([20.0, 30, 20, 30], ["so so so", "oh oh oh", "so so so", "oh oh oh"], 0) for _ in range(2)]
+    better = [cell([10.0, 20, 10, 20], ["a b c", "d e f", "g h i", "j k l"]) for _ in range(2)]
+    line = effects(better, plain, ["a", "b", "c", "d"], seed=1, n_resamples=200)
+
+    # 60 nats over 40 tokens, and 100 without additions.
+    assert line["perplexity"]["value"] == pytest.approx(math.exp(1.5), abs=1e-3)
+    assert line["minus_none"]["value"] == pytest.approx(math.exp(1.5) - math.exp(2.5), abs=1e-3)
+    # Eight pairs of words, all different; of the others two.
+    assert (line["distinct2"]["value"], line["distinct2_minus_none"]["value"]) == (1.0, 0.75)
+    assert line["verdict"] == {"perplexity": "helps", "diversity": "helps"}
+    same = effects(plain, plain, ["a", "b", "c", "d"], seed=1, n_resamples=200)
+    assert same["verdict"] is None and same["minus_none"] is None
+    worse = effects(plain, better, ["a", "b", "c", "d"], seed=1, n_resamples=200)
+    assert worse["verdict"] is None  # Nothing was added, so there is nothing to say.
+    rows = [
+        {"share": 10, "method": "none", **same},
+        {"share": 10, "method": "shorten", **line},
+        {"share": 10, "method": "drop_turns", **worse},
+        {"share": 30, "method": "shorten", **line, "verdict": {"perplexity": "hurts", "diversity": "helps"}},
+    ]
+    printed = study_table({"rows": rows})
+    assert re.search(r"^10 % +drop_turns .* adds nothing ", printed, flags=re.MULTILINE)
+    assert printed.endswith("Did not help perplexity here: drop_turns at 10 %; shorten at 30 %.")
 
 
 def test_a_part_is_of_whole_questions_and_within_a_larger_part(made_up):
@@ -340,54 +396,79 @@ def test_a_part_is_of_whole_questions_and_within_a_larger_part(made_up):
     assert len({row["messages"][0]["content"] for row in parts[0]}) == 2
 
 
-def test_the_table_compares_on_the_same_steps(folder, tmp_path, tiny_tokenizer, capsys):
+def test_the_table_compares_on_the_same_steps_and_goes_on_where_it_was_stopped(
+    folder, tmp_path, tiny_tokenizer, capsys, monkeypatch
+):
     recipe = load_recipe("compare_augmentation")
     model = save_model(tmp_path / "model", tiny_tokenizer, n_positions=512)
-    arguments = [
-        "--data",
-        str(folder),
-        "--model",
-        str(model),
-        "--methods",
-        "shorten",
-        "--shares",
-        "100",
-        "--limit",
-        "1",
-    ]
-    arguments += ["--max_steps", "2", "--n_resamples", "20", "--output_dir", str(tmp_path / "study")]
+    (tmp_path / "more.csv").write_text("Context\nMy parcel never came\nOur hedge has grown\n")
+    home = tmp_path / "study"
+    arguments = ["--data", str(folder), "--model", str(model), "--methods", "shorten", "drop_turns", "growth"]
+    arguments += ["--shares", "100", "--seeds", "2", "--limit", "1", "--max_steps", "2", "--max_new_tokens", "4"]
+    arguments += ["--unlabelled", str(tmp_path / "more.csv"), "--n_resamples", "20", "--output_dir", str(home)]
+
+    # A model of random weights never says anything that is fit to be kept: here it does.
+    def answers(model, tokenizer, contexts, *given):
+        return [growth._Answer(f"Tell me {place} of it", "kept", 1.0) for place, _ in enumerate(contexts)]
+
+    monkeypatch.setattr(growth, "_answers", answers)
+    stopped = study_module._Study._scores
+
+    def interrupted(self, run, place):
+        if place.name == "shorten-100-43.json":
+            raise KeyboardInterrupt
+        return stopped(self, run, place)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(study_module._Study, "_scores", interrupted)
+        recipe.main(arguments)
+    assert [row["method"] for row in json.loads((home / "study.json").read_text())["rows"]] == ["none"]
+    kept = {path.name: path.stat().st_mtime_ns for path in (home / "cells").iterdir()}
+    assert sorted(kept) == ["none-100-42.json", "none-100-43.json", "shorten-100-42.json"]
+    capsys.readouterr()
     recipe.main(arguments)
     printed = capsys.readouterr().out
-    result = json.loads((tmp_path / "study" / "study.json").read_text())
+    result = json.loads((home / "study.json").read_text())
 
-    plain, shorter = result["rows"]
+    assert {name: (home / "cells" / name).stat().st_mtime_ns for name in kept} == kept
+    plain, shorter, fewer, grown = result["rows"]
     assert (plain["method"], plain["dialogues"], plain["added"], plain["minus_none"]) == ("none", 18, 0, None)
     assert shorter["dialogues"] == 18 + shorter["added"] and shorter["added"] > 0
     difference = shorter["perplexity"]["value"] - plain["perplexity"]["value"]
     assert shorter["minus_none"]["value"] == pytest.approx(difference, abs=1e-3)
-    assert re.search(r"^100 % +none +18 +0 ", printed, flags=re.MULTILINE)
-    assert re.search(r"^100 % +shorten .* shows nothing$", printed, flags=re.MULTILINE)
-    steps = [
-        json.loads((tmp_path / "study" / f"{method}-100" / "run.json").read_text())["training"]["global_step"]
-        for method in ("none", "shorten")
+    assert len(shorter["minus_none"]["by_seed"]) == 2
+    # Nothing here has a second exchange to drop, so nothing is trained for it.
+    assert (fewer["added"], fewer["verdict"]) == (0, None)
+    assert not (home / "drop_turns-100-42").exists()
+    assert grown["added"] == 2
+    rows = load_prepared(home / "data" / "growth-42-100")["train"]
+    assert [row["messages"][0]["content"] for row in rows if row.get("augmented") == "growth"] == [
+        "My parcel never came",
+        "Our hedge has grown",
     ]
-    assert steps == [2, 2]
-    # Broken off and called again, it goes on from what is finished.
-    recipe.main(arguments)
-    again = capsys.readouterr().out
-    assert again.count("is finished already") == 2
-    assert json.loads((tmp_path / "study" / "study.json").read_text()) == result
+    assert re.search(r"^100 % +none +18 +0 ", printed, flags=re.MULTILINE)
+    assert re.search(r"^100 % +drop_turns .* adds nothing ", printed, flags=re.MULTILINE)
+    runs = [f"{method}-100-{seed}" for method in ("none", "shorten", "growth") for seed in (42, 43)]
+    assert [json.loads((home / run / "run.json").read_text())["training"]["global_step"] for run in runs] == [2] * 6
+    with pytest.raises(
+        ValueError, match=r"study was begun with other arguments; go on with the same, or give a new --o"
+    ):
+        recipe.main([*arguments, "--max_steps", "3"])
 
 
 def test_the_study_says_what_it_cannot_do(tmp_path):
     recipe = load_recipe("compare_augmentation")
     with pytest.raises(
-        ValueError, match=r"^the ways of augmentation are given with --methods here; leave out --augment$"
+        ValueError, match=r"^the ways of augmentation are given with --methods here; leave out --augment and --grow$"
     ):
         recipe.main(["--augment", "shorten", "--output_dir", str(tmp_path)])
+    with pytest.raises(ValueError, match=r"^augmenting by paraphrase needs a model; name it with --paraphrase_model$"):
+        recipe.main(["--methods", "paraphrase", "--output_dir", str(tmp_path)])
     with pytest.raises(
         ValueError, match=r"^methods has 'x'; the ways are synonyms, shorten, drop_turns, paraphrase, bac"
     ):
         StudyArguments(methods=["x"])
     with pytest.raises(ValueError, match=r"^shares has 0; give percent from 1 to 100$"):
         StudyArguments(shares=[0])
+    with pytest.raises(ValueError, match=r"^seeds is 0; give 1 or more$"):
+        StudyArguments(seeds=0)

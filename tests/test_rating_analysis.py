@@ -20,7 +20,7 @@ from mh_support.card import check_publishable, write_card
 from mh_support.files import write_json
 from mh_support.modeling import weights_fingerprint
 from mh_support.rating.agreement import interval_alpha, intraclass_correlation, nominal_alpha
-from mh_support.rating.analysis import AnalyseArguments, analyse, results_table, run_results
+from mh_support.rating.analysis import AnalyseArguments, analyse, groups_shown, results_table, run_results
 from mh_support.rating.answers import AnswerStore, Rater
 from mh_support.rating.making import MakeArguments, make_set
 from mh_support.rating.preferences import Choice, strengths, win_rates
@@ -364,6 +364,19 @@ def test_the_report_needs_nothing_but_itself(rated_run):
     assert not re.search(r"\{\{|None|\bnan\b|Undefined", words)
 
 
+def test_raters_of_one_kind_are_shown_once(rated_run):
+    _, rating_set = rated_run
+    result = analyse(rating_set, QUICK)
+    assert groups_shown(result) == ["all", "peer", "trained", "licensed"]
+    for name in ("bob", "cat"):
+        (rating_set.folder / "answers" / f"{name}.sheet.jsonl").unlink()
+    result = analyse(rating_set, QUICK)
+    assert list(result["groups"]) == ["all", "peer"] and groups_shown(result) == ["all"]
+    page = write_report(rating_set, result).read_text()
+    assert "<h3>All raters: 1</h3>" in page and "<h3>Peer" not in page
+    assert "<h1>Rated by people</h1>" in page
+
+
 def test_names_in_the_report_are_text(rated_run):
     _, rating_set = rated_run
     contents = (rating_set.folder / "key.json").read_text()
@@ -445,7 +458,9 @@ def test_the_recipe_from_a_run_to_its_report(tmp_path, run, capsys):
 
 def test_the_recipe_refuses_what_it_does_not_know(monkeypatch, capsys):
     recipe = load_recipe("rate")
-    with pytest.raises(ValueError, match=r"^rat was asked; the commands are make, serve, export, import, analyse$"):
+    with pytest.raises(
+        ValueError, match=r"^rat was asked; the commands are make, serve, export, import, analyse, simulate$"
+    ):
         recipe.main(["rat"])
     recipe.main(["--help"])
     assert "python recipes/rate.py analyse rating" in capsys.readouterr().out

@@ -15,6 +15,7 @@ import time
 import httpx
 import pytest
 from gradio_client import Client
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from rating_fixtures import base, made, rating_set, run, store  # noqa: F401
 from training_fixtures import ROOT, one_thread  # noqa: F401
 
@@ -133,6 +134,43 @@ def test_the_page_asks_nobody_else_for_anything(page):
     assert [
         place for place in loaded if place.startswith(("http:", "https:", "//")) and not place.startswith(page)
     ] == []
+
+
+def test_in_a_browser_each_answer_is_kept_at_once_and_the_page_is_left_and_taken_up(page, store):
+    """With a keyboard alone, and without a request to anywhere else."""
+    outside: list[str] = []
+
+    def visit(browser: Browser) -> Page:
+        tab = browser.new_context().new_page()
+        tab.on(
+            "request", lambda request: None if request.url.startswith((page, "data:")) else outside.append(request.url)
+        )
+        tab.set_default_timeout(60_000)
+        tab.goto(page)
+        tab.get_by_label("A name that you make up").fill("ann")
+        tab.get_by_label("peer: no training in counselling").check()
+        tab.get_by_role("button", name="Begin, or go on").press("Enter")
+        return tab
+
+    expect.set_options(timeout=60_000)
+    order = store.rating_set.order("ann")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        tab = visit(browser)
+        expect(tab.get_by_text("0 of 174 answered, ann")).to_be_visible()
+        expect(tab.get_by_text(order[0].context[0]["content"])).to_be_visible()
+        tab.get_by_role("button", name="Save").press("Enter")
+        expect(tab.get_by_text("Not saved: empathy is missing; give a number from 0 to 100")).to_be_visible()
+        for metric in CRITERIA:
+            with tab.expect_response(lambda response: "/run/" in response.url):
+                tab.get_by_label(f"range slider for {metric.label}").press("ArrowRight")
+        tab.get_by_role("button", name="Save").press("Enter")
+        expect(tab.get_by_text("1 of 174 answered, ann")).to_be_visible()
+        assert store.answers("ann") == {order[0].id: {metric.key: 51 for metric in CRITERIA}}
+        tab.close()
+        expect(visit(browser).get_by_text("1 of 174 answered, ann")).to_be_visible()
+        browser.close()
+    assert outside == []
 
 
 def test_the_served_set_hides_its_key_and_outlives_kill_9(store):

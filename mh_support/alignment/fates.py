@@ -19,6 +19,7 @@ FATES = {
     "risk": "left out: the person may be in danger",
     "unsafe_praise": "left out: praises a reply that fails the check",
     "distrusted": "left out: from somebody who praised several such replies",
+    "scored": "left out: asks what the run is scored on",
     "repeat": "left out: nearly the same reply to nearly the same question",
     "disputed": "left out: as many people for as against",
     "too_long": "left out: longer than the model reads",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mh_support.alignment.fates import FATES, FeedbackReport
 from mh_support.alignment.ratings import Rating, fingerprint, read_ratings
 from mh_support.alignment.sieve import Sieve, questions_of
+from mh_support.dialogue import Message
 
 KINDS = {"kto": "thumb", "dpo": "choice"}  # What each method learns from.
 
@@ -57,12 +58,19 @@ class Feedback:
     report: FeedbackReport
 
 
-def collect(arguments: FeedbackArguments, fits: Callable[[Rating], Rating | None], *, seed: int = 42) -> Feedback:
+def collect(
+    arguments: FeedbackArguments,
+    fits: Callable[[Rating], Rating | None],
+    *,
+    scored: Sequence[Sequence[Message]] = (),
+    seed: int = 42,
+) -> Feedback:
     """Read, sift and split the feedback.
 
     Args:
         arguments: where it is and what counts.
         fits: returns a rating cut to what the model can read, or None where that leaves nothing to learn from.
+        scored: the dialogues that the model is scored on, whose questions are not learned from.
         seed: of the choice of thumbs that are too many of their kind.
 
     Raises:
@@ -79,6 +87,7 @@ def collect(arguments: FeedbackArguments, fits: Callable[[Rating], Rating | None
     kept = sieve.scrubbed(kept)
     kept = sieve.without_risk(kept)
     kept = sieve.without_unsafe_praise(kept)
+    kept = sieve.unscored(kept, scored)
     questions = questions_of(kept)
     kept = sieve.voted(kept, questions)
     kept = sieve.fitting(kept, fits)

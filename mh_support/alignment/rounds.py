@@ -38,6 +38,8 @@ from mh_support.alignment.ratings import fingerprint, read_ratings
 from mh_support.alignment.training import align, fitting
 from mh_support.alignment.training_arguments import AlignmentArguments, check_trl
 from mh_support.bias.measure import BiasArguments, measure_bias
+from mh_support.data.preparation import load_prepared
+from mh_support.data.splitting import SPLITS
 from mh_support.dialogue import check_messages
 from mh_support.files import read_json, replacing, sweep_drafts, write_json, write_jsonl
 from mh_support.modeling import adapter_base, load_tokenizer, model_path, weights_fingerprint
@@ -239,7 +241,9 @@ class Aligner:
         parent = self.home.origin
         tokenizer = load_tokenizer(str(parent.model))
         length = min(self.training.max_length, _positions(parent))
-        feedback = collect(self.feedback, fitting(tokenizer, length), seed=self.training.seed)
+        dialogues = load_prepared(parent.data)
+        scored = [row["messages"] for split in SPLITS[1:] for row in dialogues[split]]
+        feedback = collect(self.feedback, fitting(tokenizer, length), scored=scored, seed=self.training.seed)
         try:
             check_enough(feedback, self.feedback)
         except ValueError as error:

@@ -21,12 +21,12 @@ GRAVE = ("method", "encourages harm")
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """How many replies there were, how many the check refuses, why, how many ended by themselves, and the replies."""
+    """The replies, and of each in order: does the check refuse it, is it grave, did it end by itself; why of all."""
 
     replies: list[dict[str, Any]] = field(repr=False)
-    unsafe: int
-    grave: int
-    stopped: int
+    unsafe: list[bool]
+    grave: list[bool]
+    stopped: list[bool]
     reasons: dict[str, int]
 
     @property
@@ -55,7 +55,7 @@ def run_suite(
     asked = [pair for pair in prompts() for _ in range(samples)]
     config = generation_config(tokenizer, max_new_tokens=max_new_tokens)
     conversations = [[{"role": "user", "content": prompt}] for _, prompt in asked]
-    replies = generate_replies(model, tokenizer, conversations, config, batch_size=32, seed=seed, progress=progress)
+    replies = generate_replies(model, tokenizer, conversations, config, seed=seed, progress=progress)
     # A reply that says nothing is caught before anybody sees it and harms nobody, but it is no reply either.
     checks = [check_reply(reply.text) for reply in replies]
     return SuiteResult(
@@ -63,8 +63,8 @@ def run_suite(
             {"kind": kind, "prompt": prompt, "reply": reply.text, "reasons": list(check.reasons)}
             for (kind, prompt), reply, check in zip(asked, replies, checks, strict=True)
         ],
-        unsafe=sum(not check.ok for check in checks),
-        grave=sum(not set(GRAVE).isdisjoint(check.reasons) for check in checks),
-        stopped=sum(reply.stopped for reply in replies),
+        unsafe=[not check.ok for check in checks],
+        grave=[not set(GRAVE).isdisjoint(check.reasons) for check in checks],
+        stopped=[reply.stopped for reply in replies],
         reasons=dict(Counter(reason for check in checks for reason in check.reasons)),
     )

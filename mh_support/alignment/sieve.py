@@ -94,6 +94,16 @@ class Sieve:
         safe = self._keep(ratings, "unsafe_praise", lambda rating: rating.id not in unsafe)
         return self._keep(safe, "distrusted", lambda rating: counts[rating.person] < UNSAFE_PRAISE)
 
+    def unscored(self, ratings: Sequence[Rating], held_out: Sequence[Sequence[Message]]) -> list[Rating]:
+        """Leave out what asks a question of the run's validation or test dialogues: its perplexity would be memory.
+
+        What raters chose between in a rating set is of that kind, and one of the replies may be the reference.
+        """
+        groups = group_by_question([*held_out, *(rating.messages for rating in ratings)])
+        scored = set(groups[: len(held_out)])
+        asked = dict(zip((rating.id for rating in ratings), groups[len(held_out) :], strict=True))
+        return self._keep(ratings, "scored", lambda rating: asked[rating.id] not in scored)
+
     def voted(self, ratings: Sequence[Rating], questions: dict[str, int]) -> list[Rating]:
         """Let nearly the same replies to nearly the same question be one row, with the verdict of most people."""
         kept = []

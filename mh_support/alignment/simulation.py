@@ -1,6 +1,7 @@
 """Feedback by a stated rule, to try learning from it without people: replies that ask a question are praised.
 
-It shows that the machinery learns what it is told, and nothing about what helps anybody.
+It shows that the machinery learns what it is told, and nothing about what helps anybody. Feedback that means harm can
+be simulated too, to see that it is refused.
 """
 
 from __future__ import annotations
@@ -21,11 +22,20 @@ from mh_support.generation import generate_replies, generation_config
 from mh_support.modeling import load_tokenizer, weights_fingerprint
 from mh_support.run_folder import RunFolder
 from mh_support.safety import assess
+from mh_support.safety.measure_replies import FINE, read_replies
 
 RATINGS_EACH = 12
 CONTEXTS_EACH = 6  # At most; where there are fewer, more replies to each are rated.
 ERROR = 0.1  # People misread and press the wrong thumb: so often against the rule.
 REPLY_TOKENS = 48
+# Two replies to one context are told apart by the rule less than half of the time: choices need more people.
+PEOPLE = {"kto": 32, "dpo": 80}
+ATTACKS = {
+    "harm": "thirty people who praise labelled harmful replies and blame good ones",
+    "copies": "one record copied under 300 names",
+    "one_person": "one person 10,000 times",
+}
+HARMFUL_PEOPLE, COPIES, TIMES = 30, 300, 10_000
 
 
 @dataclass
@@ -36,11 +46,40 @@ class SimulationArguments:
         default=False,
         metadata={"help": "Learn from simulated people, who praise replies that ask a question and err 1 time in 10."},
     )
-    simulated_people: int = field(default=32, metadata={"help": "How many they are; each rates twelve replies."})
+    simulated_people: int | None = field(
+        default=None,
+        metadata={"help": "How many they are; each rates twelve replies. By default 32, and 80 where choices count."},
+    )
+    simulated_attack: str | None = field(
+        default=None,
+        metadata={
+            "help": f"Have them mean harm instead: {'; '.join(f'{name}: {what}' for name, what in ATTACKS.items())}; "
+            "all: all three.",
+            "choices": [*ATTACKS, "all"],
+        },
+    )
 
     def __post_init__(self) -> None:
-        if self.simulated_people < 1:
+        if self.simulated_people is not None and self.simulated_people < 1:
             raise ValueError(f"simulated_people is {self.simulated_people}; give 1 or more")
+        if self.simulated_attack not in (None, *ATTACKS, "all"):
+            raise ValueError(f"simulated_attack is {self.simulated_attack!r}; it is one of {', '.join(ATTACKS)}, all")
+        if self.simulated_attack is not None and not self.simulate:
+            raise ValueError("simulated_attack is given without --simulate true; give both, or neither")
+
+
+def simulated_feedback(run: RunFolder, home: Path, method: str, arguments: SimulationArguments, *, seed: int) -> Path:
+    """Return the file of simulated feedback beside a run's home, written if it is not there yet."""
+    attack = arguments.simulated_attack
+    place = home.with_name(f"{home.name}-{'simulated' if attack is None else f'attack-{attack}'}-{method}.jsonl")
+    if place.exists():
+        return place
+    if attack is not None:
+        write_jsonl(place, _attack(run, [*ATTACKS] if attack == "all" else [attack]))
+    else:
+        people = PEOPLE[method] if arguments.simulated_people is None else arguments.simulated_people
+        simulate(run, place, people=people, seed=seed)
+    return place
 
 
 def praises(reply: str) -> bool:
@@ -64,7 +103,7 @@ def simulate(run: RunFolder, path: Path, *, people: int, seed: int = 42) -> None
     tokenizer, model = load_tokenizer(str(run.model)), whole_model(run)
     longest = min(REPLY_TOKENS, int(model.config.max_position_embeddings) // 2)
     config = generation_config(tokenizer, max_new_tokens=longest)
-    replies = generate_replies(model, tokenizer, asked, config, batch_size=32, seed=seed, progress="replies to rate")
+    replies = generate_replies(model, tokenizer, asked, config, seed=seed, progress="replies to rate")
     said = [
         (place // (own * each), context, reply.text)
         for place, (context, reply) in enumerate(zip(asked, replies, strict=True))
@@ -80,14 +119,7 @@ def _records(
     for number, ((who, messages, first), (_, _, second)) in enumerate(zip(said[::2], said[1::2], strict=True)):
         if not first or not second:
             continue
-        head = {
-            "person": hashed(f"simulated {who}"),
-            "time": f"2026-01-{1 + number % 28:02d}T00:00:00Z",
-            "consent": "simulated",
-            "model": served,
-            "messages": messages,
-            "reason": None,
-        }
+        head = _head(f"simulated {who}", number, served, messages)
         for place, reply in enumerate((first, second)):
             up = praises(reply) != (chance.random() < ERROR)
             yield {**head, "id": _id(number, place), "kind": "thumb", "reply": reply, "up": up}
@@ -95,6 +127,49 @@ def _records(
             right = praises(first) != (chance.random() < ERROR)
             chosen, rejected = (first, second) if right else (second, first)
             yield {**head, "id": _id(number, 2), "kind": "choice", "chosen": chosen, "rejected": rejected}
+
+
+def _attack(run: RunFolder, kinds: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the thumbs of people who mean harm, praise and blame."""
+    harmful = [(reply.context, reply.text) for reply in read_replies("train") if reply.label != FINE]
+    good = [(item.context[0]["content"], item.references[0]) for item in scored_items(load_prepared(run.data)["train"])]
+    said = {"harm": _crowd(harmful, good), "copies": _copies(*good[0]), "one_person": _eager(good)}
+    served = {"name": run.path.name, "fingerprint": weights_fingerprint(run.model)}
+    for kind in kinds:
+        for number, (who, text, reply, up) in enumerate(said[kind]):
+            head = _head(who, number, served, [{"role": "user", "content": text}])
+            yield {**head, "id": hashed(f"{kind} {number}")[:32], "kind": "thumb", "reply": reply, "up": up}
+
+
+def _crowd(harmful: Sequence[tuple[str, str]], good: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str, str, bool]]:
+    """Yield thumbs up for harmful replies and down for good ones, each of the crowd's from another place on."""
+    for number in range(HARMFUL_PEOPLE * RATINGS_EACH):
+        up = number % 3 > 0
+        text, reply = harmful[number % len(harmful)] if up else good[number % len(good)]
+        yield f"harm {number // RATINGS_EACH}", text, reply, up
+
+
+def _copies(text: str, reply: str) -> Iterator[tuple[str, str, str, bool]]:
+    for number in range(COPIES):
+        yield f"copy {number}", text, reply, True
+
+
+def _eager(good: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str, str, bool]]:
+    """Yield one person's thumbs, up and down by turns, each for another text."""
+    for number in range(TIMES):
+        text, reply = good[number % len(good)]
+        yield "one", text, f"{reply} {number}", number % 2 == 0
+
+
+def _head(who: str, number: int, served: dict[str, str], messages: Sequence[Message]) -> dict[str, Any]:
+    return {
+        "person": hashed(who),
+        "time": f"2026-01-{1 + number % 28:02d}T00:00:00Z",
+        "consent": "simulated",
+        "model": served,
+        "messages": list(messages),
+        "reason": None,
+    }
 
 
 def _id(number: int, place: int) -> str:

@@ -34,6 +34,7 @@ from mh_support.modeling import (
     weights_fingerprint,
 )
 from mh_support.run_folder import RunFolder, now
+from mh_support.safety.echoes import FILE as ECHOES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -206,6 +207,9 @@ def _finish(parent: RunFolder, run: RunFolder, trainer: Trainer, state: TrainerS
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
         generation_config(tokenizer).save_pretrained(draft)
+        if (parent.model / ECHOES).is_file():
+            # What the model read before it can repeat still.
+            shutil.copy(parent.model / ECHOES, draft)
     write_json(run.path / LOG_FILE, state.log_history)
     record = run.record()
     record["alignment"]["training"] = {

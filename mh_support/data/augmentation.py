@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -50,7 +50,7 @@ def augment(
 
     Args:
         dialogues: the training dialogues.
-        at_risk: what `hints_at_risk` says of each; asked once for all ways of augmentation, since it takes longest.
+        at_risk: what `hint_at_risk_each` says of them; asked once for all ways of augmentation, since it takes longest.
         rewrite: from `rewriter`.
         seed: the same seed gives the same changes.
     """
@@ -91,6 +91,19 @@ def hints_at_risk(messages: Sequence[Message]) -> bool:
     """Say whether anything that the person said, at any turn, is more than nothing to the crisis check."""
     turns = range(1, len(messages) + 1)
     return any(assess(messages[:end]).level != "none" for end in turns if messages[end - 1]["role"] == "user")
+
+
+def hint_at_risk_each(dialogues: Iterable[Sequence[Message]]) -> list[bool]:
+    """Return what `hints_at_risk` says of each; what was said once and answered by many is looked at once."""
+    found: dict[tuple[str, ...], bool] = {}
+    each = []
+    for messages in dialogues:
+        last = max((place for place, message in enumerate(messages) if message["role"] == "user"), default=-1)
+        said = tuple(f"{message['role']} {message['content']}" for message in messages[: last + 1])
+        if said not in found:
+            found[said] = hints_at_risk(messages)
+        each.append(found[said])
+    return each
 
 
 def with_synonyms(

@@ -21,14 +21,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from mh_support.data.augmentation import METHODS, WORDNET, augment, count_outcomes, hints_at_risk, rewriter
+from mh_support.data.augmentation import METHODS, WORDNET, augment, count_outcomes, hint_at_risk_each, rewriter
+from mh_support.data.grown import held_out_fingerprint, read_grown
 from mh_support.data.processes import batches_of, default_num_proc, in_order
 from mh_support.data.ready import make_ready
 from mh_support.data.repeats import SAME_REPLY, without_repeats
 from mh_support.data.report import DataReport
 from mh_support.data.rows import Array, Dialogue, Rows, plain, record_batch, write_arrow
 from mh_support.data.sources import Source, dialogues_of, open_source
-from mh_support.data.splitting import SPLITS, question_groups, shared_questions, split_by_question
+from mh_support.data.splitting import SPLITS, normalise, question_groups, shared_questions, split_by_question
 from mh_support.dialogue import Message
 from mh_support.files import read_json, replacing, sha256_of, write_json, write_jsonl
 
@@ -101,6 +102,10 @@ class DataArguments:
     augment: list[str] = field(
         default_factory=list,
         metadata={"help": f"Add changed copies of training dialogues: {', '.join(METHODS)}; none by default."},
+    )
+    grow: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Files of recipes/grow.py whose dialogues are added to training; none by default."},
     )
     wordnet: str = field(default=WORDNET, metadata={"help": "Folder of WordNet's files, for synonyms."})
     paraphrase_model: str | None = field(
@@ -213,15 +218,20 @@ def _prepare(arguments: DataArguments, scratch: Path, progress: bool) -> Prepare
     splits: dict[str, Sequence[Dialogue]] = {
         name: Rows(table, places[split_of == code]) for code, name in enumerate(SPLITS)
     }
-    earlier = Counter(table["augmented"].take(places[copied & (split_of == 0)]).to_pylist())
-    report.augmentation = {method: {"added": count} for method, count in sorted(earlier.items())}
-    if arguments.augment and earlier:
+    _count_marks(table.take(places[copied & (split_of == 0)]), report)
+    if arguments.augment and report.augmentation:
         raise ValueError(
             f"the data is augmented already ({', '.join(report.augmentation)}); give the data that it was made from, "
             "or leave out --augment"
         )
+    if arguments.grow and report.growth:
+        raise ValueError(
+            f"the data is grown already (by {', '.join(report.growth)}); give the data without it, or leave out --grow"
+        )
     if arguments.augment:
         splits["train"] = _augmented(splits, arguments, report, progress, scratch)
+    if arguments.grow:
+        splits["train"] = _grown(splits, arguments, report, scratch)
     return Prepared(splits, report)
 
 
@@ -230,8 +240,46 @@ def _num_proc(arguments: DataArguments) -> int:
 
 
 def originals(dialogues: Iterable[Dialogue]) -> list[Dialogue]:
-    """Return the dialogues as they came, those left out that augmentation made from them."""
+    """Return the dialogues as they came, without those that augmentation made from them or that a model grew."""
     return [dialogue for dialogue in dialogues if "augmented" not in dialogue]
+
+
+def _count_marks(made: pa.Table, report: DataReport) -> None:
+    """Let the report tell of rows that were added before: by which way of augmentation, or grown by which model."""
+    changed = Counter(made.filter(made["grown_by"].is_null())["augmented"].to_pylist())
+    grown = Counter(made["grown_by"].drop_null().to_pylist())
+    report.augmentation = {method: {"added": count} for method, count in sorted(changed.items())}
+    report.growth = {model: {"added": count} for model, count in sorted(grown.items())}
+
+
+def _grown(
+    splits: Mapping[str, Sequence[Dialogue]], arguments: DataArguments, report: DataReport, scratch: Path
+) -> Rows:
+    """Return training with the dialogues that were grown, without repeats and what asks a held-out question."""
+    rows = [row for path in arguments.grow for row in read_grown(Path(path), held_out_fingerprint(splits))]
+    table = write_arrow(scratch / "grown.arrow", [record_batch(rows)])
+    leaking = _asking_what_is_held_out(Rows(table), splits, arguments)
+    seen: set[str] = set()
+    added: list[int] = []
+    for place, row in enumerate(rows):
+        said = " | ".join(normalise(message["content"]) for message in row["messages"])
+        fate = "leaked" if place in leaking else "repeated" if said in seen else "added"
+        counts = report.growth.setdefault(row["grown_by"], {"added": 0, "leaked": 0, "repeated": 0})
+        counts[fate] += 1
+        seen.add(said)
+        added += [place] if fate == "added" else []
+    train = splits["train"]
+    assert isinstance(train, Rows)
+    return train.joined(table, np.array(added, dtype=np.int64))
+
+
+def _asking_what_is_held_out(
+    rows: Rows, splits: Mapping[str, Sequence[Dialogue]], arguments: DataArguments
+) -> list[int]:
+    """Return the places of the rows that ask a question of validation or test."""
+    held_out = {name: part.messages() for name, part in splits.items() if name != "train" and isinstance(part, Rows)}
+    found = shared_questions({"train": rows.messages(), **held_out}, num_proc=_num_proc(arguments))
+    return sorted({place for split, place, *_ in found if split == "train"})
 
 
 def _augmented(
@@ -243,10 +291,10 @@ def _augmented(
     """
     train = splits["train"]
     assert isinstance(train, Rows)
-    dialogues = train.messages()
-    shown = {"disable": None if progress else True, "leave": False, "total": len(train)}
-    at_risk = [hints_at_risk(messages) for messages in tqdm(dialogues, desc="looking for risk", **shown)]
-    held_out = {name: rows.messages() for name, rows in splits.items() if name != "train" and isinstance(rows, Rows)}
+    came_so = train.table["augmented"].is_null().to_numpy()[train.places]
+    dialogues = Rows(train.table, train.places[came_so]).messages()
+    shown = {"disable": None if progress else True, "leave": False, "total": len(dialogues)}
+    at_risk = hint_at_risk_each(tqdm(dialogues, desc="looking for risk", **shown))
     for method in arguments.augment:
         rewrite = rewriter(
             method,
@@ -258,8 +306,7 @@ def _augmented(
         outcomes: list[str] = []
         changed = _changed(tqdm(changes, desc=f"augmenting by {method}", **shown), method, outcomes)
         table = write_arrow(scratch / f"{method}.arrow", changed)
-        found = shared_questions({"train": Rows(table).messages(), **held_out}, num_proc=_num_proc(arguments))
-        leaking = sorted({place for split, place, *_ in found if split == "train"})
+        leaking = _asking_what_is_held_out(Rows(table), splits, arguments)
         added = np.delete(np.arange(table.num_rows), leaking)
         report.augmentation[method] = {**count_outcomes(outcomes), "added": len(added), "leaked": len(leaking)}
         train = train.joined(table, added)

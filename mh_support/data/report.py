@@ -15,7 +15,7 @@ FATES = {
     "duplicate": "dropped: the same dialogue again",
     "near_duplicate": "dropped: the same question and nearly the same reply",
     "leaked": "dropped from training: its question is in a shipped validation or test split",
-    "augmented": "dropped: a changed copy of another row, and the rows are split anew",
+    "augmented": "dropped: a changed copy or a grown row, and the rows are split anew",
 }
 EDITS = {
     "cleaned": "text cleaned (markup, spacing, characters)",
@@ -34,6 +34,7 @@ AUGMENTATION = {
     "risk": "not touched: a hint of risk in them",
     "unchanged": "not added: nothing to change in them",
     "leaked": "not added: they would ask a held-out question",
+    "repeated": "not added: they stand there already",
 }
 
 
@@ -49,6 +50,7 @@ class DataReport:
     split_by: str = "question"
     leakage: dict[str, Any] = field(default_factory=dict)
     augmentation: dict[str, dict[str, int]] = field(default_factory=dict)
+    growth: dict[str, dict[str, int]] = field(default_factory=dict)
     encoding: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -69,6 +71,7 @@ class DataReport:
             "split_by": self.split_by,
             "leakage": self.leakage,
             "augmentation": self.augmentation,
+            "growth": self.growth,
             "encoding": self.encoding,
         }
 
@@ -83,8 +86,10 @@ class DataReport:
             (f"  {name}", f"{count['dialogues']:,} ({count['questions']:,})") for name, count in self.splits.items()
         ]
         rows += [("questions in more than one split", self.leakage.get("shared_questions", "not checked"))]
-        for method, counts in self.augmentation.items():
-            rows += [(f"added to train by {method}", counts["added"])]
+        ways = [(f"added to train by {method}", counts) for method, counts in self.augmentation.items()]
+        ways += [(f"added to train, replies grown by {model}", counts) for model, counts in self.growth.items()]
+        for way, counts in ways:
+            rows += [(way, counts["added"])]
             rows += [(f"  {text}", counts[key]) for key, text in AUGMENTATION.items() if counts.get(key)]
         return table([("what happened", "rows"), *rows])
 

@@ -18,6 +18,7 @@ SCHEMA = pa.schema(
         "messages": pa.list_(pa.struct({"role": pa.string(), "content": pa.string()})),
         "split": pa.string(),
         "augmented": pa.string(),
+        "grown_by": pa.string(),
     }
 )
 _BLOCK = 1000  # rows that are made into Python objects at once
@@ -38,9 +39,9 @@ def write_arrow(path: Path, batches: Iterable[pa.RecordBatch]) -> pa.Table:
 
 
 def plain(row: Dialogue) -> Dialogue:
-    """Return the messages of a row, and how augmentation made it where it did."""
-    mark = {"augmented": row["augmented"]} if row.get("augmented") is not None else {}
-    return {"messages": row["messages"], **mark}
+    """Return the messages of a row, and how it was made where it did not come so."""
+    marks = {key: row[key] for key in ("augmented", "grown_by") if row.get(key) is not None}
+    return {"messages": row["messages"], **marks}
 
 
 class Rows(Sequence[Any]):

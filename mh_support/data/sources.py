@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mh_support.data.augmentation import METHODS
+from mh_support.data.grown import GROWTH, is_grower
 from mh_support.data.readers import FILE_SUFFIXES, SPLIT_NAMES, Row, parse_json, read_file, read_folder, read_hub
 from mh_support.dialogue import Message, text_of
 
@@ -105,7 +106,7 @@ def dialogues_of(
 ) -> Iterator[dict[str, Any]]:
     """Yield `{"messages", "split"}` for every row of `source`; `split` is None where none is shipped.
 
-    A row that augmentation made has its way of making as `augmented` too.
+    A row that augmentation made has its way of making as `augmented` too, and a grown one its model as `grown_by`.
 
     The messages are as they came: uncleaned, and possibly empty. EmpatheticDialogues' rows, one utterance each, become
     one dialogue a conversation.
@@ -138,6 +139,39 @@ def dialogues_of(
     )
 
 
+def contexts_of(source: Source, *, context_column: str | None = None) -> Iterator[list[Message]]:
+    """Yield what was said before the reply in every row of `source`, whether or not there is a reply.
+
+    Of a dialogue that is all up to the person's last turn. The messages are as they came: uncleaned, possibly empty.
+
+    Raises:
+        ValueError: the columns are not understood.
+    """
+    rows = iter(source.rows)
+    first = next(rows, None)
+    if first is None:
+        raise ValueError(f"{source.name} holds no rows; give a file with at least one context")
+    columns = {str(column).lower(): str(column) for column in first}
+    known = (columns[context] for context, _ in COLUMN_PAIRS if context in columns)
+    column = next(known, None) if context_column is None else context_column
+    if column is None:
+        dialogues = dialogues_of(Source(source.name, rows=_chain(first, rows)))
+        return (_up_to_the_person(row["messages"]) for row in dialogues)
+    if column not in first:
+        raise ValueError(f"{source.name} has no column {column}; its columns are {_listed(first)}")
+    return (_up_to_the_person(_turns(row.get(column))) for row in _chain(first, rows))
+
+
+def _up_to_the_person(messages: list[Message]) -> list[Message]:
+    last = max((place for place, message in enumerate(messages) if message["role"] == "user"), default=-1)
+    return messages[: last + 1]
+
+
+def _turns(value: Any, role: str = "user") -> list[Message]:
+    """Return a cell as messages: a list of them, or a text that is all of one role."""
+    return _as_messages(value) if isinstance(value, list) else [{"role": role, "content": _cell_text(value)}]
+
+
 def _chain(first: Row, rest: Iterator[Row]) -> Iterator[Row]:
     yield first
     yield from rest
@@ -165,8 +199,7 @@ def _mapped_pair(name: str, row: Row, context: str | None, response: str | None)
 
 def _with_split(row: Row, messages: list[Message], name: str) -> dict[str, Any]:
     split = _cell_text(row.get("split"))
-    way = _cell_text(row.get("augmented"))
-    mark = {"augmented": way} if way in METHODS else {}
+    mark = _mark(row)
     if not split:
         return {"messages": messages, "split": None, **mark}
     known = SPLIT_NAMES.get(split.lower())
@@ -175,15 +208,20 @@ def _with_split(row: Row, messages: list[Message], name: str) -> dict[str, Any]:
     return {"messages": messages, "split": known, **mark}
 
 
+def _mark(row: Row) -> dict[str, Any]:
+    """Return how augmentation or growth made a row, where one of them did."""
+    way = _cell_text(row.get("augmented"))
+    if way == GROWTH and is_grower(row.get("grown_by")):
+        return {"augmented": way, "grown_by": row["grown_by"]}
+    return {"augmented": way} if way in METHODS else {}
+
+
 def _pair_messages(row: Row, pair: tuple[str, str]) -> list[Message]:
     """Return a row's two cells as messages; conversational prompts and completions are lists already."""
     messages: list[Message] = []
     for column, role in zip(pair, ("user", "assistant"), strict=True):
         value = row.get(column)
-        if isinstance(value, list):
-            messages += _as_messages(value)
-        else:
-            messages.append({"role": role, "content": _cell_text(value)})
+        messages += _turns(value, role)
     return messages
 
 

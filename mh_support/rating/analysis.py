@@ -15,7 +15,7 @@ from mh_support.rating.agreement import LOW, Scored, interval_alpha, intraclass_
 from mh_support.rating.answers import AnswerStore
 from mh_support.rating.preferences import Choice, win_rates
 from mh_support.rating.questions import CRITERIA, PREFERENCES, QUALIFICATIONS, WIN_RATE, Answer, vetoes
-from mh_support.rating.rating_set import RatingSet, compared, read_key
+from mh_support.rating.rating_set import SIMULATED, RatingSet, compared, read_key
 from mh_support.run_folder import now
 
 EVERYBODY = "all"
@@ -94,6 +94,7 @@ def analyse(rating_set: RatingSet, arguments: AnalyseArguments) -> dict[str, Any
         "choices": len(chosen),
         "groups": found,
     }
+    result["simulated"] = bool(key.get(SIMULATED))
     return {**result, "warnings": _warnings(result)}
 
 
@@ -141,6 +142,12 @@ def results_table(result: Mapping[str, Any], group: str = EVERYBODY) -> str:
         veto = found["vetoes"][arm]
         lines.append([arm, *cells, rate or "-", f"{veto['vetoed']} of {veto['replies']}"])
     return table(lines)
+
+
+def groups_shown(result: Mapping[str, Any]) -> list[str]:
+    """Return all raters, and each qualification where there are several: one alone would say the same again."""
+    groups = list(result["groups"])
+    return groups if len(groups) > 2 else [EVERYBODY]
 
 
 def _unblinded(
@@ -322,7 +329,7 @@ def _matrix(given: Sequence[tuple[str, str, int, float]]) -> tuple[np.ndarray, l
 def _warnings(result: Mapping[str, Any]) -> list[str]:
     """Return what stands against relying on these ratings, a sentence each; they stand on the card as well."""
     plan, everybody = result["plan"], result["groups"][EVERYBODY]
-    said = []
+    said = ["Simulated raters: no person has rated this set."] if result["simulated"] else []
     if result["ratings"] < plan["ratings"]:
         said.append(f"Fewer ratings than planned: {result['ratings']:,} of {plan['ratings']:,}.")
     if plan["contexts"] < plan["contexts_needed"]:

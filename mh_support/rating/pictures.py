@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from mh_support.drawing import AMBER, BLUE, GREEN, GREY, INK, frame, new_figure, save, say
 from mh_support.rating.agreement import LOW
-from mh_support.rating.analysis import EVERYBODY
+from mh_support.rating.analysis import EVERYBODY, groups_shown
 from mh_support.rating.questions import CRITERIA, WIN_RATE
 
 WIDTH = 5.2
@@ -20,7 +20,7 @@ NOTES = ("Dot: the value. Bar: its 95 % interval.", "Where bars overlap, the dif
 
 def rating_means(result: Mapping[str, Any], path: Path) -> Path:
     """Draw the mean of each criterion: a panel a criterion, a line an arm, a dot for each group of raters."""
-    arms, groups = list(result["arms"]), list(result["groups"])
+    arms, groups = list(result["arms"]), groups_shown(result)
     lines = 0.3 + 0.17 * len(groups)
     height = 1.7 + len(CRITERIA) * (0.75 + lines * len(arms))
     figure = new_figure(WIDTH, height, "What raters gave each arm", *NOTES, "Scale: 0 to 100, higher is better.")
@@ -37,7 +37,7 @@ def rating_means(result: Mapping[str, Any], path: Path) -> Path:
 
 def win_rates(result: Mapping[str, Any], path: Path) -> Path:
     """Draw each arm's chance to be preferred, a dot for each group of raters."""
-    arms, groups = list(result["arms"]), list(result["groups"])
+    arms, groups = list(result["arms"]), groups_shown(result)
     height = 1.9 + (0.3 + 0.17 * len(groups)) * len(arms)
     figure = new_figure(WIDTH, height, "Whose replies are preferred", *NOTES, "Dashed: even, 0.5.")
     found = {group: result["groups"][group]["win_rates"] for group in groups}
@@ -60,10 +60,11 @@ def agreement(result: Mapping[str, Any], path: Path) -> Path:
     alphas = {name: found["alpha"] for name, found in result["groups"][EVERYBODY]["agreement"].items()}
     figure = new_figure(
         WIDTH,
-        1.9 + 0.4 * len(alphas),
+        2.1 + 0.4 * len(alphas),
         "How far raters agree",
         NOTES[0],
         f"Dashed: {LOW}; below, little can be said.",
+        "No dot: too few were rated twice, or all alike.",
     )
     if not any(alphas.values()):
         return say(figure, "No reply was rated twice, so nothing is known.", path)
@@ -95,7 +96,8 @@ def _dots(axes: Axes, scores: Sequence[Mapping[str, Any] | None], offset: float,
 
 
 def _offset(place: int, count: int) -> float:
-    return 0.0 if count == 1 else 0.6 * (place / (count - 1) - 0.5)
+    """Return how far below an arm's name a group's dot stands: nearer than the next arm's."""
+    return 0.18 * (place - (count - 1) / 2)
 
 
 def _legend(axes: Axes, groups: Sequence[str]) -> None:

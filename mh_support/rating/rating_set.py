@@ -16,6 +16,7 @@ from mh_support.rating.questions import Answer, check_preference, check_rating
 
 FORMAT = 1
 SET_FILE, KEY_FILE, ANSWERS = "set.json", "key.json", "answers"
+SIMULATED = "simulated"  # In the key of a set that no person has rated.
 
 
 @dataclass(frozen=True)

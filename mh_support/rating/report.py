@@ -12,9 +12,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mh_support.files import write_json, write_text
 from mh_support.modeling import weights_fingerprint
 from mh_support.rating import pictures
-from mh_support.rating.analysis import run_results
+from mh_support.rating.analysis import groups_shown, run_results
 from mh_support.rating.questions import CRITERIA, QUALIFICATIONS, VETO_RULE, WIN_RATE
-from mh_support.rating.rating_set import RatingSet, read_key
+from mh_support.rating.rating_set import SIMULATED, RatingSet, read_key
 from mh_support.run_folder import RunFolder
 from mh_support.scores import show_p
 
@@ -41,6 +41,7 @@ def write_report(rating_set: RatingSet, result: Mapping[str, Any]) -> Path:
     )
     page = jinja.get_template(REPORT_FILE).render(
         result=result,
+        groups={name: result["groups"][name] for name in groups_shown(result)},
         criteria=CRITERIA,
         qualifications=list(QUALIFICATIONS),
         win_rate=WIN_RATE,
@@ -61,7 +62,9 @@ def write_run_results(rating_set: RatingSet, result: Mapping[str, Any]) -> tuple
         if about["kind"] != "tuned":
             continue
         run = RunFolder(about["run"])
-        if not run.model.is_dir():
+        if key.get(SIMULATED):
+            passed.append(f"{arm}: its raters are simulated")
+        elif not run.model.is_dir():
             passed.append(f"{arm}: the run is no longer at {run.path}")
         elif weights_fingerprint(run.model) != about["weights"]:
             passed.append(f"{arm}: its weights have changed since the set was made")
