@@ -40,6 +40,7 @@ from mh_support.chat_page.texts import (
 )
 from mh_support.dialogue import Message
 from mh_support.safety import resources_for
+from mh_support.safety.disclosure import profile_named
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -74,6 +75,7 @@ def build_server(
     transcriber: Transcriber | None = None,
     feedback: FeedbackStore | None = None,
     concurrency: int = 4,
+    profile: str = "standard",
 ) -> gr.Server:
     """Return a server of the chat page around `bot`; `launch` starts it.
 
@@ -83,10 +85,12 @@ def build_server(
         transcriber: turns speech into text; without one the page has no microphone.
         feedback: where ratings are kept, of those who agree; without one there are none.
         concurrency: how many replies are written at a time; the others wait, and are told how many are before them.
+        profile: how often the page says again that this is a program, by `mh_support.safety.disclosure`.
 
     Raises:
-        ValueError: concurrency below 1, so that nobody would be answered.
+        ValueError: concurrency below 1, so that nobody would be answered, or no such profile.
     """
+    rule = profile_named(profile)
     if concurrency < 1:
         raise ValueError(f"concurrency is {concurrency}; at least 1 reply must be written at a time")
     translators = {} if translators is None else translators
@@ -103,6 +107,10 @@ def build_server(
         "translated": sorted(translators),
         "voice": transcriber is not None,
         "consent": None if feedback is None else CONSENT,
+        "reminder": {
+            "seconds": rule.every.total_seconds(),
+            "texts": ["reminder", "break"] if rule.proposes_break else ["reminder"],
+        },
         "max_characters": MAX_CHARACTERS,
         "max_messages": MAX_MESSAGES,
         "max_seconds": MAX_SECONDS,
@@ -266,6 +274,7 @@ def _add_page(server: gr.Server, settings: dict[str, Any]) -> None:
     template = Environment(autoescape=True).from_string((folder / "page.html").read_text(encoding="utf-8"))
     parts = [part for part in folder.iterdir() if part.name.endswith((".css", ".js", ".svg"))]
     served = {part.name: part.read_bytes() for part in parts}
+    scripts = sorted(name for name in served if name.endswith(".js"))  # All asked for at once, not one after another.
 
     def function() -> int:
         """Return the number that Gradio's queue knows the chat by."""
@@ -275,9 +284,8 @@ def _add_page(server: gr.Server, settings: dict[str, Any]) -> None:
     def page(request: Request, lang: str | None = None) -> HTMLResponse:
         wanted = request.headers.get("accept-language", "").replace(";", ",").split(",")
         language = preferred([lang] if lang else wanted)
-        html = template.render(
-            language=language, texts=languages()[language], settings=settings | {"function": function()}
-        )
+        known = settings | {"function": function()}
+        html = template.render(language=language, texts=languages()[language], settings=known, scripts=scripts)
         return HTMLResponse(html, headers=_HEADERS)
 
     @server.get("/page/texts/{language}", include_in_schema=False)
