@@ -27,6 +27,8 @@ from mh_support.speech import Transcriber
 
 ENGLISH = languages()["en"]
 PHONE = {"width": 360, "height": 640}
+# Hours that a test lets pass.
+LATER = "const now = Date.now; window.later = 0; Date.now = () => now() + window.later * 3_600_000"
 SPOKEN = "I want to kill myself tonight, and nobody knows."
 
 
@@ -113,6 +115,12 @@ def page(visit):
 def say(page, text):
     page.get_by_role("textbox", name="Your message").fill(text)
     page.get_by_role("button", name="Send").click()
+
+
+def send(page, text):
+    """Say it on a page in any language."""
+    page.locator("#message").fill(text)
+    page.locator("#send").click()
 
 
 def turns(page):
@@ -384,8 +392,7 @@ def test_every_language_reaches_the_whole_page(visit, bot, code):
         every = f"[...document.querySelectorAll('[data-{kind}]')].map(one => [one.dataset.{kind}, one.{words}])"
         shown = page.evaluate(every)
         assert len(shown) > 5 and all(word == texts[key] for key, word in shown)
-    page.locator("#message").fill(CRISIS)
-    page.locator("#send").click()
+    send(page, CRISIS)
     alert = page.locator(".crisis [role=alert]")
     expect(alert.locator("h2")).to_have_text(texts["crisis_label"])
     expected = crisis_message(code, resources_for("GB"))
@@ -424,8 +431,7 @@ def test_in_a_translated_language_words_go_there_and_back(visit, serve, tiny_tok
     page.keyboard.press("Escape")
 
     def write(text, count):
-        page.locator("#message").fill(text)
-        page.locator("#send").click()
+        send(page, text)
         whole(page, count)
         return turns(page)[-1]
 
@@ -696,9 +702,6 @@ def test_what_another_page_of_the_address_left_there_is_shown_as_text_or_not_at_
 # Said again
 
 
-LATER = "const now = Date.now; window.later = 0; Date.now = () => now() + window.later * 3_600_000"
-
-
 @pytest.mark.parametrize(("profile", "hours", "texts"), [("standard", 3, [REMINDER]), ("strict", 1, [REMINDER, BREAK])])
 def test_that_it_is_a_program_is_said_again_to_who_stays_long(visit, serve, tiny_tokenizer, profile, hours, texts):
     page = visit(at=serve(ScriptedBot(tiny_tokenizer), profile=profile)[1], script=LATER)
@@ -721,8 +724,7 @@ def test_that_it_is_a_program_is_said_again_to_who_stays_long(visit, serve, tiny
     page.locator("#clear").click()
     expect(reminder).to_have_count(0)
     page.evaluate("later => (window.later = later)", 3 * hours - 0.1)  # Counted from the new beginning.
-    page.locator("#message").fill("Hallo.")
-    page.locator("#send").click()
+    send(page, "Hallo.")
     whole(page)
     expect(reminder).to_have_count(0)
 
@@ -840,14 +842,12 @@ def test_on_a_phone_everything_fits_and_the_notice_and_help_stay(visit, bot, lan
     assert overflow(page) <= 0
     bot.say("A long reply. " * 40 + "w" * 120)
     for count in (1, 2, 3):
-        page.locator("#message").fill("And then it rained on the tents. " * 4)
-        page.locator("#send").click()
+        send(page, "And then it rained on the tents. " * 4)
         whole(page, count)
     page.locator("#conversation").evaluate("one => one.scrollTo(0, 300)")
     for place in ("#notice", "header .help", "#message", "#send"):
         expect(page.locator(place)).to_be_in_viewport(ratio=1)
-    page.locator("#message").fill(CRISIS)
-    page.locator("#send").click()
+    send(page, CRISIS)
     expect(page.locator(".crisis")).to_be_in_viewport()
     assert overflow(page) <= 0
     small = """[...document.querySelectorAll('button, a, select, input, textarea')].filter(one => one.checkVisibility())
@@ -993,18 +993,21 @@ def test_every_text_stands_out_from_its_ground(visit, bot, scheme):
     assert all(state["placeholder"] >= 4.5 and state["count"] > 10 for state in states)
 
 
-def test_axe_finds_no_fault(visit, bot):
+@pytest.mark.parametrize(("language", "scheme"), [("en", "light"), ("ar", "dark")])
+def test_axe_finds_no_fault(visit, bot, language, scheme):
     from axe_playwright_python.sync_playwright import Axe
 
-    page = visit(viewport=PHONE)
+    page = visit(viewport=PHONE, locale=language, color_scheme=scheme, script=LATER)
     found = [Axe().run(page)]
-    say(page, "I feel alone.")
+    send(page, "I feel alone.")
     whole(page)
+    page.evaluate("window.later = 3")
     bot.say("Since when?")
-    press(page, "Compare")
-    expect(page.get_by_role("button", name="Keep this one").last).to_be_enabled()
+    page.locator("#compare").click()
+    expect(page.locator("#pair button").last).to_be_enabled()
+    expect(page.get_by_role("note")).to_have_count(2)
     found.append(Axe().run(page))
-    say(page, CRISIS)
+    send(page, CRISIS)
     expect(page.locator(".crisis")).to_be_visible()
     found.append(Axe().run(page))
     for dialog in ("help", "settings", "feedback"):
