@@ -52,8 +52,8 @@ class Figures:
     characters: int = 0
     conversations: int = 0
     failed: int = 0
-    mixed_up: int = 0
-    place: int = 0  # The furthest back that anybody was told to be.
+    mixed_up: int | None = None  # None where nothing could tell, as for the next.
+    place: int | None = None  # The furthest back that anybody was told to be.
     took: float = 0.0
 
     def summary(self) -> dict[str, float | int | None]:
@@ -102,7 +102,7 @@ async def from_queue(client: httpx.AsyncClient, data: list[Any], figures: Figure
         async for line in answer.aiter_lines():
             message = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {"msg": None}
             if message["msg"] == "estimation":
-                figures.place = max(figures.place, message["rank"])
+                figures.place = max(figures.place or 0, message["rank"])
             elif message["msg"] == "process_generating":
                 update = message["output"]["data"][0]
                 text = update["text"] if isinstance(update, dict) else _grown(text, update)
@@ -148,7 +148,8 @@ async def with_page(client: httpx.AsyncClient, rng: random.Random, country: str,
         reply = await timed(from_queue(client, [messages, 0.7, length, country, "en"], figures), figures)
         messages.append({"role": "assistant", "content": reply})
     turn = sum(message["role"] == "user" for message in messages) - 1
-    figures.mixed_up += found["text"] != crisis_reply(assess(messages), resources_for(country), turn)
+    theirs = found["text"] == crisis_reply(assess(messages), resources_for(country), turn)
+    figures.mixed_up = (figures.mixed_up or 0) + (not theirs)
 
 
 async def with_plain(
@@ -277,7 +278,7 @@ def main() -> None:
     print("\n".join(table(report)))
     if asked.json is not None:
         asked.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    wrong = page.failed + page.mixed_up + plain.failed + memory["failed"] + memory["mixed_up"]
+    wrong = page.failed + (page.mixed_up or 0) + plain.failed + memory["failed"] + (memory["mixed_up"] or 0)
     raise SystemExit(wrong > 0 or not memory["flat"])
 
 

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from threading import Thread
 
+import torch
 import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
@@ -30,8 +31,9 @@ def build(name: str) -> FastAPI:
 
     async def pieces(messages: list[dict[str, str]]) -> AsyncIterator[str]:
         async with turn:
-            prompt = tokenizer.apply_chat_template(messages, return_tensors="pt", return_dict=True)
+            ids = tokenizer.apply_chat_template(messages, return_tensors="pt", return_dict=True)["input_ids"]
             streamer = AsyncTextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+            prompt = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
             options = {**prompt, "generation_config": config, "streamer": streamer}
             Thread(target=model.generate, kwargs=options).start()
             async for piece in streamer:

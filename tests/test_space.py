@@ -330,7 +330,7 @@ def test_in_a_crisis_who_can_help_is_named_and_the_model_is_not_asked(tiny_token
 
 def test_a_crisis_is_answered_past_the_queue(address, bot):
     conversation = [user("Hello."), assistant("Hello. What is on your mind?"), user(CRISIS)]
-    answer = httpx.post(f"{address}crisis", json={"messages": conversation, "country": "GB"})
+    answer = httpx.post(f"{address}crisis", json={"messages": conversation, "country": "GB"}, timeout=60)
     expected = crisis_reply(assess(conversation), resources_for("GB"), 1)
     assert answer.json() == {"kind": "crisis", "text": expected, "proof": ""}
     answer = httpx.post(f"{address}crisis", json={"messages": conversation, "country": "AT", "language": "de"})
@@ -457,26 +457,26 @@ def test_of_a_flood_from_many_each_gets_their_own_reply_or_is_sent_back(serve, t
 
 
 def test_a_flood_of_checks_for_a_crisis_leaves_the_page_its_threads(serve, tiny_tokenizer, monkeypatch):
-    monkeypatch.setattr(mh_support.chat_page.replies, "MAX_CHECKS", 50)
+    monkeypatch.setattr(mh_support.chat_page.replies, "MAX_CHECKS", 20)
     bot, gate, begun = ScriptedBot(tiny_tokenizer), threading.Event(), threading.Semaphore(0)
     stream = bot.stream
 
     def slowly(messages, **options):
         begun.release()
-        assert gate.wait(60)
+        assert gate.wait(300)
         return stream(messages, **options)
 
     bot.stream = slowly
     _, address = serve(bot)
-    asked, many = {"messages": [user("Hello.")]}, httpx.Limits(max_connections=61)
-    with httpx.Client(base_url=address, timeout=60, limits=many) as http, ThreadPoolExecutor(60) as people:
-        checks = [people.submit(http.post, "crisis", json=asked) for _ in range(60)]
-        until(lambda: sum(check.done() for check in checks) == 6)
+    asked, many = {"messages": [user("Hello.")]}, httpx.Limits(max_connections=31)
+    with httpx.Client(base_url=address, timeout=300, limits=many) as http, ThreadPoolExecutor(30) as people:
+        checks = [people.submit(http.post, "crisis", json=asked) for _ in range(30)]
+        until(lambda: sum(check.done() for check in checks) == 6, 200)
         assert [begun.acquire(blocking=False) for _ in range(5)] == [True] * 4 + [False]
         assert http.get("/").status_code == 200
         gate.set()
         answers = [check.result() for check in checks]
-    assert sorted(answer.status_code for answer in answers) == [200] * 54 + [503] * 6
+    assert sorted(answer.status_code for answer in answers) == [200] * 24 + [503] * 6
     assert {answer.text for answer in answers if answer.status_code == 503} == {
         '{"error":"too many conversations at once; try again in a minute"}'
     }
