@@ -15,7 +15,7 @@ const element = (id) => document.getElementById(id);
 let writing = null; // What stops the reply that is being written.
 let second = null; // The other reply to choose from.
 
-/** Set every button to what can be done now; the conversation may have changed, and is kept by who asked for that. */
+/** Set every button to what can be done now, and keep the conversation where that was asked for. */
 export function refresh() {
   const last = turns.at(-1);
   const busy = writing !== null;

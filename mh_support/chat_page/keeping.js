@@ -1,4 +1,4 @@
-// Keeping the conversation in this browser, for who asks for it: off until then, and gone once it is switched off.
+// Keeping the conversation in this browser, for those who ask: off until then, and gone once it is switched off.
 
 import { tell } from "./says.js";
 import { restore, turns } from "./turns.js";
@@ -8,7 +8,7 @@ const PLACE = "mh-support-conversation";
 const KEPT = ["role", "content", "kind", "proof", "stopped"];
 const choice = document.getElementById("keep");
 
-/** Keep the conversation as it stands, of who asked for it. */
+/** Keep the conversation as it stands, where that was asked for. */
 export function keep() {
   if (!choice.checked) return;
   try {

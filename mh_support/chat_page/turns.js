@@ -1,4 +1,4 @@
-// The conversation as it stands, and how each turn of it is shown. It lives here; keeping.js keeps it for who asks.
+// The conversation as it stands, and how each turn of it is shown. It lives here; keeping.js keeps it for those who ask.
 
 import { nearestHelp } from "./help.js";
 import { rate, showThumbs } from "./ratings.js";
