@@ -97,7 +97,7 @@ class _Urgent(BaseModel):
 
 def add_crisis(server: gr.Server, bot: Any) -> None:
     """Answer a crisis past the queue: it takes no model, and whoever is in danger does not wait for others' replies."""
-    checks = CapacityLimiter(CONCURRENT_CHECKS)
+    turns, inside = CapacityLimiter(CONCURRENT_CHECKS), 0
 
     def check(asked: _Urgent) -> JSONResponse:
         try:
@@ -114,9 +114,15 @@ def add_crisis(server: gr.Server, bot: Any) -> None:
 
     @server.post("/crisis", include_in_schema=False)
     async def crisis(asked: _Urgent) -> JSONResponse:
-        if checks.statistics().tasks_waiting >= MAX_CHECKS:
+        nonlocal inside
+        # Counted here, in one event loop: who has not yet come to the turns does not wait there either.
+        if inside >= CONCURRENT_CHECKS + MAX_CHECKS:
             return JSONResponse({"error": "too many conversations at once; try again in a minute"}, 503)
-        return await to_thread.run_sync(check, asked, limiter=checks)
+        inside += 1
+        try:
+            return await to_thread.run_sync(check, asked, limiter=turns)
+        finally:
+            inside -= 1
 
 
 def _config(bot: Any, temperature: float, length: int, longest: int) -> GenerationConfig:
