@@ -25,7 +25,7 @@ from mh_support.cli import ArgumentParser, run
 from mh_support.files import replacing
 from mh_support.support_bot import SupportBot
 
-PHONE = {"width": 390, "height": 780}
+PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1100, "height": 760}
 SAID = "I feel alone since I moved here."
 CRISIS = "I don't want to be alive any more."

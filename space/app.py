@@ -4,7 +4,8 @@
     python space/app.py --country GB --feedback feedback
 
 On the Hub it takes the model's id from settings.json, which is published beside it, and a Space's variables in place of
-flags: COUNTRY, SPEECH, TRANSLATE, FEEDBACK, FEEDBACK_REPO, COUNTS, CRISIS_MODEL, CRISIS_LABELS, and the secret API_KEY.
+flags: COUNTRY, SPEECH, TRANSLATE, FEEDBACK, FEEDBACK_REPO, PROFILE, COUNTS, CRISIS_MODEL, CRISIS_LABELS, and the
+secret API_KEY.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from mh_support.modeling import state_fingerprint
 from mh_support.safety import Suspects
 from mh_support.safety.classifier import crisis_classifier
 from mh_support.safety.counts import ReplyCounts
+from mh_support.safety.disclosure import PROFILES, profile_named
 from mh_support.safety.hub_classifier import HubClassifier
 from mh_support.speech import Transcriber
 from mh_support.support_bot import SupportBot
@@ -56,6 +58,12 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--feedback", default=variable("FEEDBACK"), help="Folder to keep the ratings of who agrees in.")
     made.add_argument("--feedback_repo", default=variable("FEEDBACK_REPO"), help="Private data set for them as well.")
+    made.add_argument(
+        "--profile",
+        default=variable("PROFILE") or "standard",
+        metavar="|".join(PROFILES),
+        help="How often to say again that this is a program: every three hours, or, if strict, every hour.",
+    )
     made.add_argument("--counts", default=variable("COUNTS"), help="JSON file to count replies by kind in.")
     made.add_argument(
         "--crisis_model",
@@ -128,6 +136,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Load the model and serve the page and the API until stopped."""
     arguments = parser().parse_args(argv)
     country = check_country(arguments.country)
+    profile_named(arguments.profile)  # Said before anything is loaded.
     bot = SupportBot.from_pretrained(
         arguments.model,
         country=country,
@@ -142,6 +151,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         transcriber=transcriber(arguments.speech),
         feedback=ratings(arguments, bot, name),
         concurrency=arguments.concurrency,
+        profile=arguments.profile,
     )
     mount_chat_api(server, bot, model_name=name, api_key=arguments.api_key)
     launch(server, host=arguments.host, port=arguments.port, mcp=arguments.mcp)

@@ -16,15 +16,19 @@ from pathlib import Path
 import pytest
 from page_fixtures import CRISIS, PIECES, REPLY, ScriptedBot, assistant, serving, until, user  # noqa: F401
 from playwright.sync_api import expect, sync_playwright
+from translation_fixtures import loaded, trained  # noqa: F401
 
 import mh_support.chat_page.server
-from mh_support.chat_page.texts import CONSENT, crisis_message, languages
+from mh_support.chat_page.texts import CONSENT, crisis_message, languages, with_services
 from mh_support.feedback import FeedbackStore, read_feedback
 from mh_support.safety import NOTICE, assess, crisis_reply, resources_for
+from mh_support.safety.disclosure import BREAK, REMINDER
 from mh_support.speech import Transcriber
 
 ENGLISH = languages()["en"]
 PHONE = {"width": 360, "height": 640}
+# Hours that a test lets pass.
+LATER = "const now = Date.now; window.later = 0; Date.now = () => now() + window.later * 3_600_000"
 SPOKEN = "I want to kill myself tonight, and nobody knows."
 
 
@@ -113,6 +117,12 @@ def say(page, text):
     page.get_by_role("button", name="Send").click()
 
 
+def send(page, text):
+    """Say it on a page in any language."""
+    page.locator("#message").fill(text)
+    page.locator("#send").click()
+
+
 def turns(page):
     """The conversation as it stands on the page."""
     return [words.strip() for words in page.locator("#turns .words").all_inner_texts()]
@@ -140,7 +150,7 @@ def test_what_a_visitor_finds(visit):
     expect(page.get_by_role("textbox", name="Your message")).to_have_attribute("placeholder", "What is on your mind?")
     for text in ENGLISH["example_texts"]:
         expect(page.get_by_role("button", name=text)).to_be_visible()
-    assert len(requests) <= 10
+    assert len(requests) == len(set(requests)) <= 20
     assert page.context.cookies() == []
     kept = "async () => [localStorage.length, sessionStorage.length, (await indexedDB.databases()).length]"
     assert page.evaluate(kept) == [0, 0, 0]
@@ -382,8 +392,7 @@ def test_every_language_reaches_the_whole_page(visit, bot, code):
         every = f"[...document.querySelectorAll('[data-{kind}]')].map(one => [one.dataset.{kind}, one.{words}])"
         shown = page.evaluate(every)
         assert len(shown) > 5 and all(word == texts[key] for key, word in shown)
-    page.locator("#message").fill(CRISIS)
-    page.locator("#send").click()
+    send(page, CRISIS)
     alert = page.locator(".crisis [role=alert]")
     expect(alert.locator("h2")).to_have_text(texts["crisis_label"])
     expected = crisis_message(code, resources_for("GB"))
@@ -410,6 +419,33 @@ def test_the_language_can_be_changed_in_the_middle(page, bot):
     page.locator("[data-open=help]").first.click()
     countries = page.locator("#country option").all_inner_texts()
     assert arabic["no_country"] == countries[0] and "المملكة المتحدة" in countries
+
+
+def test_in_a_translated_language_words_go_there_and_back(visit, serve, tiny_tokenizer, translator):
+    bot, german = ScriptedBot(tiny_tokenizer, country="AT"), languages()["de"]
+    bot.say("That sounds lonely. ", "Since when?")
+    page = visit(at=serve(bot, translators={"de": translator})[1])
+    press(page, "Settings")
+    page.get_by_role("combobox", name="Language").select_option("de")
+    expect(page.locator("#settings .language-note")).to_have_text(german["translated"])
+    page.keyboard.press("Escape")
+
+    def write(text, count):
+        send(page, text)
+        whole(page, count)
+        return turns(page)[-1]
+
+    assert write("Ich fühle mich allein.", 1) == "Das klingt einsam. Seit wann?"
+    bot.say("Since when? ", "I hear you.")  # The second of which comes out empty.
+    assert write("Seit dem Umzug.", 2) == f"Seit wann? {german['in_english']} I hear you."
+    english = [user("I feel alone."), assistant("That sounds lonely. Since when?"), user("Since I moved.")]
+    assert bot.asked == [english[:1], english]
+    assert write("Hm.", 3) == with_services(german["untranslated"], "de", resources_for("AT"))
+    # A crisis is seen as it was written, where its translation has lost it, and in the translation alone.
+    for said in ("I want to kill myself.", "Heute springe ich von der Brücke."):
+        page.locator("#clear").click()
+        assert write(said, 1) == crisis_message("de", resources_for("AT"))
+        expect(page.locator(".turn.crisis")).to_be_visible()
 
 
 # Voice
@@ -565,6 +601,134 @@ def test_of_a_conversation_with_a_crisis_nothing_is_kept(page, bot, ratings):
     assert ratings() == []
 
 
+# Kept in the browser, for who asks
+
+
+def kept(page):
+    """What the browser holds of the conversation."""
+    turns = page.evaluate("JSON.parse(localStorage.getItem('mh-support-conversation'))")
+    return turns if turns is None else [(turn["role"], turn["content"]) for turn in turns]
+
+
+def keeping(page):
+    """The choice to keep the conversation, in the settings."""
+    press(page.locator("header"), "Settings")
+    choice = page.get_by_role("checkbox", name=ENGLISH["keep"])
+    expect(choice).to_have_accessible_description(ENGLISH["keep_text"])
+    return choice
+
+
+def test_a_conversation_is_kept_for_who_asks_until_it_is_cleared(visit, page, bot):
+    say(page, "I feel alone.")
+    whole(page)
+    choice = keeping(page)
+    expect(choice).not_to_be_checked()
+    assert kept(page) is None
+    choice.check()
+    page.keyboard.press("Escape")
+    say(page, "Since May.")
+    whole(page, 2)
+    say(page, CRISIS)
+    whole(page, 3)
+    shown = turns(page)
+    assert [content for _, content in kept(page)[:4]] == ["I feel alone.", REPLY, "Since May.", REPLY]
+    page.reload()
+    expect(page.locator("#status")).to_have_text(ENGLISH["restored"])
+    assert turns(page) == shown
+    assert page.locator(".turn.crisis").count() == 1
+    assert page.locator("#conversation [role=alert]").count() == 0  # It was announced when it came.
+    assert turns(visit()) == []  # Another visitor finds nothing.
+    press(page, "Clear")
+    assert kept(page) == []
+    page.reload()
+    expect(page.locator("#welcome")).to_be_visible()
+    expect(page.locator("#status")).to_be_empty()
+    say(page, "Hello.")
+    whole(page)
+    assert kept(page) == [("user", "Hello."), ("assistant", REPLY)]
+    assert bot.asked[-1] == [user("Hello.")]
+
+
+def test_what_was_kept_goes_on_and_is_gone_once_that_is_switched_off_in_any_window(page, bot):
+    keeping(page).check()
+    page.keyboard.press("Escape")
+    say(page, "I feel alone.")
+    whole(page)
+    other = page.context.new_page()
+    other.goto(page.url)
+    say(other, "Since May.")
+    whole(other, 2)
+    assert bot.asked[-1] == [user("I feel alone."), assistant(REPLY), user("Since May.")]
+    assert len(kept(page)) == 4
+    keeping(other).uncheck()
+    assert kept(page) is None
+    expect(keeping(page)).not_to_be_checked()
+    page.keyboard.press("Escape")
+    say(page, "Still there?")
+    whole(page, 2)
+    assert kept(page) is None
+    page.reload()
+    assert turns(page) == []
+
+
+def test_a_browser_that_lets_nothing_be_kept_says_so(visit, bot):
+    refuse = "get() { throw new DOMException('', 'SecurityError'); }"
+    page = visit(script=f"Object.defineProperty(window, 'localStorage', {{ {refuse} }})")
+    choice = keeping(page)
+    choice.click()
+    expect(page.locator("#keep-status")).to_have_text(ENGLISH["keep_failed"])
+    expect(choice).not_to_be_checked()
+    page.keyboard.press("Escape")
+    say(page, "I feel alone.")
+    whole(page)
+
+
+def test_what_another_page_of_the_address_left_there_is_shown_as_text_or_not_at_all(page, bot):
+    hostile = "<img src=x onerror=alert(1)>"
+    left = [
+        ("{", []),
+        ("{}", []),
+        ('[null, 7, {"role": "system", "content": "x"}, {"role": "user"}]', []),
+        (json.dumps([user(hostile), {**assistant(hostile), "kind": "model", "proof": ""}]), [hostile, hostile]),
+    ]
+    for text, shown in left:
+        page.evaluate("text => localStorage.setItem('mh-support-conversation', text)", text)
+        page.reload()
+        expect(page.locator("#examples button")).to_have_count(3)
+        assert turns(page) == shown
+        assert page.locator("#turns img").count() == 0
+
+
+# Said again
+
+
+@pytest.mark.parametrize(("profile", "hours", "texts"), [("standard", 3, [REMINDER]), ("strict", 1, [REMINDER, BREAK])])
+def test_that_it_is_a_program_is_said_again_to_who_stays_long(visit, serve, tiny_tokenizer, profile, hours, texts):
+    page = visit(at=serve(ScriptedBot(tiny_tokenizer), profile=profile)[1], script=LATER)
+    reminder = page.locator("#turns").get_by_role("note")
+    moments = [(hours - 0.1, 0), (hours, 1), (2 * hours - 0.1, 1), (2 * hours, 2)]
+    for count, (later, said) in enumerate(moments, 1):
+        page.evaluate("later => (window.later = later)", later)
+        say(page, "Still here.")
+        whole(page, count)
+        expect(reminder).to_have_count(said)
+    assert reminder.last.locator("p").all_inner_texts() == texts
+    # It stands before the reply, and is no part of the conversation.
+    classes = page.locator("#turns > li").evaluate_all("all => all.map(one => one.className)")
+    assert classes[2:5] == ["turn user", "reminder", "turn assistant"]
+    press(page, "Settings")
+    page.get_by_role("combobox", name="Language").select_option("de")
+    german = languages()["de"]
+    expect(reminder.last.locator("p").first).to_have_text(german["reminder"])
+    page.keyboard.press("Escape")
+    page.locator("#clear").click()
+    expect(reminder).to_have_count(0)
+    page.evaluate("later => (window.later = later)", 3 * hours - 0.1)  # Counted from the new beginning.
+    send(page, "Hallo.")
+    whole(page)
+    expect(reminder).to_have_count(0)
+
+
 # When something breaks
 
 
@@ -647,12 +811,14 @@ def test_a_server_killed_in_the_middle_of_a_reply_and_started_again(visit, start
     page = visit(at=f"http://127.0.0.1:{port}/")
     say(page, "I feel alone.")
     expect(page.locator(".assistant .words")).to_have_text("One.")
+    page.locator("#message").fill("A thought half")
     os.kill(server.pid, signal.SIGKILL)
     expect(page.get_by_role("alert")).to_have_text(ENGLISH["connection_lost"])
     assert turns(page) == ["I feel alone.", "One."]
     press(page, "Try again")  # Nobody there yet: what was there stays.
     expect(page.get_by_role("alert")).to_have_text(ENGLISH["connection_lost"])
     assert turns(page) == ["I feel alone.", "One."]
+    expect(page.locator("#message")).to_have_value("A thought half")
     say(page, "Are you there?")
     expect(page.get_by_role("alert")).to_have_text(ENGLISH["connection_lost"])
     assert turns(page) == ["I feel alone.", "One.", "Are you there?"]
@@ -676,14 +842,12 @@ def test_on_a_phone_everything_fits_and_the_notice_and_help_stay(visit, bot, lan
     assert overflow(page) <= 0
     bot.say("A long reply. " * 40 + "w" * 120)
     for count in (1, 2, 3):
-        page.locator("#message").fill("And then it rained on the tents. " * 4)
-        page.locator("#send").click()
+        send(page, "And then it rained on the tents. " * 4)
         whole(page, count)
     page.locator("#conversation").evaluate("one => one.scrollTo(0, 300)")
     for place in ("#notice", "header .help", "#message", "#send"):
         expect(page.locator(place)).to_be_in_viewport(ratio=1)
-    page.locator("#message").fill(CRISIS)
-    page.locator("#send").click()
+    send(page, CRISIS)
     expect(page.locator(".crisis")).to_be_in_viewport()
     assert overflow(page) <= 0
     small = """[...document.querySelectorAll('button, a, select, input, textarea')].filter(one => one.checkVisibility())
@@ -829,18 +993,21 @@ def test_every_text_stands_out_from_its_ground(visit, bot, scheme):
     assert all(state["placeholder"] >= 4.5 and state["count"] > 10 for state in states)
 
 
-def test_axe_finds_no_fault(visit, bot):
+@pytest.mark.parametrize(("language", "scheme"), [("en", "light"), ("ar", "dark")])
+def test_axe_finds_no_fault(visit, bot, language, scheme):
     from axe_playwright_python.sync_playwright import Axe
 
-    page = visit(viewport=PHONE)
+    page = visit(viewport=PHONE, locale=language, color_scheme=scheme, script=LATER)
     found = [Axe().run(page)]
-    say(page, "I feel alone.")
+    send(page, "I feel alone.")
     whole(page)
+    page.evaluate("window.later = 3")
     bot.say("Since when?")
-    press(page, "Compare")
-    expect(page.get_by_role("button", name="Keep this one").last).to_be_enabled()
+    page.locator("#compare").click()
+    expect(page.locator("#pair button").last).to_be_enabled()
+    expect(page.get_by_role("note")).to_have_count(2)
     found.append(Axe().run(page))
-    say(page, CRISIS)
+    send(page, CRISIS)
     expect(page.locator(".crisis")).to_be_visible()
     found.append(Axe().run(page))
     for dialog in ("help", "settings", "feedback"):

@@ -13,6 +13,7 @@ from mh_support.chat_page.texts import (
     preferred,
 )
 from mh_support.safety import NOTICE, resources_for
+from mh_support.safety.disclosure import BREAK, REMINDER
 from mh_support.safety.resources import countries
 
 ENGLISH = languages()["en"]
@@ -62,15 +63,16 @@ def test_no_text_was_left_in_english(code):
     assert same <= {"conversation", "stop", "code"}
 
 
-def test_the_notice_is_the_one_that_the_rest_of_the_project_gives():
+def test_notice_and_reminder_are_those_that_the_rest_of_the_project_gives():
     assert ENGLISH["notice"] == NOTICE
+    assert (ENGLISH["reminder"], ENGLISH["break"]) == (REMINDER, BREAK)
 
 
 @pytest.mark.parametrize("code", list(languages()))
 def test_nobody_calls_it_a_therapist(code):
-    """Those words stand only where it denies being one, and where a crisis message sends people to one."""
+    """Those words stand only where it denies being one, twice, and where a crisis message sends people to one."""
     said = {key for key, text in words(languages()[code]) if re.search(THERAPIST[code], text, re.IGNORECASE)}
-    assert said == {"notice", "crisis"}
+    assert said == {"notice", "reminder", "crisis"}
 
 
 @pytest.mark.parametrize("code", list(languages()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib.util
 import io
 import json
@@ -25,14 +26,17 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from gradio_client.utils import QueueError
+from load_page import Figures, from_queue
 from openai import AuthenticationError, OpenAI
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from page_fixtures import CRISIS, REPLY, ScriptedBot, assistant, serving, until, user  # noqa: F401
 from training_fixtures import one_thread, save_model  # noqa: F401
 
+import mh_support.chat_page.replies
+import mh_support.chat_page.server
 import mh_support.cli
-from mh_support.chat_page import build_server
+from mh_support.chat_page import build_server, launch
 from mh_support.chat_page.texts import CONSENT, crisis_message, languages
 from mh_support.feedback import FeedbackStore, read_feedback
 from mh_support.hub import PublishArguments, space_files
@@ -326,7 +330,7 @@ def test_in_a_crisis_who_can_help_is_named_and_the_model_is_not_asked(tiny_token
 
 def test_a_crisis_is_answered_past_the_queue(address, bot):
     conversation = [user("Hello."), assistant("Hello. What is on your mind?"), user(CRISIS)]
-    answer = httpx.post(f"{address}crisis", json={"messages": conversation, "country": "GB"})
+    answer = httpx.post(f"{address}crisis", json={"messages": conversation, "country": "GB"}, timeout=60)
     expected = crisis_reply(assess(conversation), resources_for("GB"), 1)
     assert answer.json() == {"kind": "crisis", "text": expected, "proof": ""}
     answer = httpx.post(f"{address}crisis", json={"messages": conversation, "country": "AT", "language": "de"})
@@ -394,6 +398,88 @@ def test_whoever_comes_when_the_queue_is_full_is_told_so(serve, tiny_tokenizer):
         bot.go_on.release()
     assert first.result(timeout=20)["text"] == "One. Two."
     assert all(job.result(timeout=20)["text"] == "One. Two." for job in waiting)
+
+
+# Flooding
+
+
+def echo(bot, gate):
+    """Let the bot say back what it was told, once `gate` is open."""
+    bot.script["pieces"] = lambda messages: (f"You said {messages[-1]['content']}." for _ in [gate.wait(60)])
+
+
+def test_a_flood_from_one_is_bounded_and_the_page_and_help_are_still_there(serve, tiny_tokenizer):
+    bot, gate = ScriptedBot(tiny_tokenizer, country="GB"), threading.Event()
+    echo(bot, gate)
+    server, address = serve(bot, concurrency=1)
+    queue = server.get_blocks()._queue
+    queue.max_size = 10
+    join = {"data": [[user("flood")], 0.7, 128, "", "en"], "fn_index": 0, "session_hash": "one"}
+    with httpx.Client(base_url=address, timeout=60) as http:
+        answers = [http.post("gradio_api/queue/join", json=join) for _ in range(40)]
+        refused = [answer for answer in answers if answer.status_code != 200]
+        assert 29 <= len(refused) <= 30  # The first may have been taken on already.
+        assert {(answer.status_code, answer.json()["detail"]) for answer in refused} == {
+            (503, "Queue is full. Max size is 10 and size is 10.")
+        }
+        assert http.get("/").status_code == 200
+        urgent = http.post("crisis", json={"messages": [user(CRISIS)], "country": "GB"}).json()
+        assert urgent["text"] == crisis_reply(assess([user(CRISIS)]), resources_for("GB"), 0)
+    gate.set()
+    until(lambda: len(queue) == 0)
+    assert ask(Client(address, verbose=False), user("river"))["text"] == "You said river."
+
+
+def test_of_a_flood_from_many_each_gets_their_own_reply_or_is_sent_back(serve, tiny_tokenizer):
+    bot, gate = ScriptedBot(tiny_tokenizer), threading.Event()
+    echo(bot, gate)
+    server, address = serve(bot, concurrency=2)
+    server.get_blocks()._queue.max_size = 10
+    refused, replies = [], {}
+
+    async def person(http, number):
+        data = [[user(f"word {number}")], 0.7, 128, "", "en"]
+        try:
+            async for text in from_queue(http, data, Figures()):
+                replies[number] = text
+        except httpx.HTTPStatusError as error:
+            refused.append(error.response.status_code)
+            if len(refused) >= 18:
+                gate.set()
+
+    async def everyone():
+        async with httpx.AsyncClient(base_url=address, timeout=60, limits=httpx.Limits(max_connections=60)) as http:
+            await asyncio.gather(*(person(http, number) for number in range(30)))
+
+    asyncio.run(everyone())
+    assert set(refused) == {503} and 10 <= len(replies) <= 12 and len(refused) + len(replies) == 30
+    assert replies == {number: f"You said word {number}." for number in replies}
+
+
+def test_a_flood_of_checks_for_a_crisis_leaves_the_page_its_threads(serve, tiny_tokenizer, monkeypatch):
+    monkeypatch.setattr(mh_support.chat_page.replies, "MAX_CHECKS", 20)
+    bot, gate, begun = ScriptedBot(tiny_tokenizer), threading.Event(), threading.Semaphore(0)
+    stream = bot.stream
+
+    def slowly(messages, **options):
+        begun.release()
+        assert gate.wait(300)
+        return stream(messages, **options)
+
+    bot.stream = slowly
+    _, address = serve(bot)
+    asked, many = {"messages": [user("Hello.")]}, httpx.Limits(max_connections=31)
+    with httpx.Client(base_url=address, timeout=300, limits=many) as http, ThreadPoolExecutor(30) as people:
+        checks = [people.submit(http.post, "crisis", json=asked) for _ in range(30)]
+        until(lambda: sum(check.done() for check in checks) == 6, 200)
+        assert [begun.acquire(blocking=False) for _ in range(5)] == [True] * 4 + [False]
+        assert http.get("/").status_code == 200
+        gate.set()
+        answers = [check.result() for check in checks]
+    assert sorted(answer.status_code for answer in answers) == [200] * 24 + [503] * 6
+    assert {answer.text for answer in answers if answer.status_code == 503} == {
+        '{"error":"too many conversations at once; try again in a minute"}'
+    }
 
 
 def test_a_session_is_forgotten_when_it_is_over(served, client, bot):
@@ -594,6 +680,22 @@ def test_a_translation_that_cannot_be_understood_is_said(pair):
         app.translators([pair])
 
 
+def test_the_profile_reaches_the_page(monkeypatch, launched, model):
+    asked, build = [], app.build_server
+    monkeypatch.setattr(app, "build_server", lambda bot, **options: asked.append(options) or build(bot, **options))
+    app.main(["--model", str(model), "--speech", "none"])
+    app.main(["--model", str(model), "--speech", "none", "--profile", "strict"])
+    monkeypatch.setenv("PROFILE", "strict")
+    app.main(["--model", str(model), "--speech", "none"])
+    assert [options["profile"] for options in asked] == ["standard", "strict", "strict"]
+
+
+def test_an_unknown_profile_is_said_before_anything_is_loaded(launched):
+    with pytest.raises(ValueError, match=r"^profile is 'lax'; it is one of standard, strict$"):
+        app.main(["--model", "./no-such-model", "--profile", "lax"])
+    assert launched == []
+
+
 def test_somebody_must_be_answered(tiny_tokenizer):
     with pytest.raises(ValueError, match=r"^concurrency is 0; at least 1 reply must be written at a time$"):
         build_server(ScriptedBot(tiny_tokenizer), concurrency=0)
@@ -606,11 +708,26 @@ def test_a_data_set_for_ratings_needs_a_folder(launched, model):
     assert launched == []
 
 
-def test_the_mcp_tool_needs_its_package(model, capfd):
+def test_the_mcp_tool_needs_its_package(model, capfd, monkeypatch):
+    monkeypatch.setattr(mh_support.chat_page.server, "find_spec", lambda name: None)
     with pytest.raises(SystemExit):
         mh_support.cli.run(lambda: app.main(["--model", str(model), "--port", str(free_port()), "--mcp"]))
     said = "error: the MCP server needs a package that is not installed; run: pip install 'gradio[mcp]'\n"
     assert capfd.readouterr().err.endswith(said)
+
+
+def test_an_mcp_server_that_does_not_start_is_said_and_nothing_is_served(tiny_tokenizer, monkeypatch):
+    def fail(blocks):
+        raise RuntimeError("wrong version")
+
+    monkeypatch.setattr(mh_support.chat_page.server, "find_spec", lambda name: None if name == "spaces" else name)
+    monkeypatch.setattr("gradio.mcp.GradioMCPServer", fail)
+    port = free_port()
+    said = r"^the MCP server cannot be started \(Error launching MCP server: wrong version\); start without --mcp, or "
+    with pytest.raises(ValueError, match=said):
+        launch(build_server(ScriptedBot(tiny_tokenizer)), port=port, mcp=True, block=False)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/")
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(address, model, capfd):

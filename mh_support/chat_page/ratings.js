@@ -10,7 +10,7 @@ let code = null;
 /** Whether the person has agreed, on this page, since it was loaded. */
 export const agreed = () => code !== null && element("consent").checked;
 
-export function setUp() {
+export function setUpRatings() {
   if (!settings.consent) return;
   element("consent").addEventListener("change", change);
   element("delete").addEventListener("submit", remove);

@@ -6,9 +6,8 @@ there is nothing of one person that another could be shown.
 
 from __future__ import annotations
 
-import copy
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.resources import files
 from importlib.util import find_spec
@@ -23,30 +22,18 @@ import gradio as gr
 from fastapi import Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from jinja2 import Environment
-from pydantic import BaseModel
 
-from mh_support.chat_page.limits import MAX_CHARACTERS, MAX_MESSAGES, Limits, checked_conversation
+from mh_support.chat_page.limits import MAX_CHARACTERS, MAX_MESSAGES, Limits
 from mh_support.chat_page.ratings import add_ratings
 from mh_support.chat_page.recordings import MAX_SECONDS, add_recordings
-from mh_support.chat_page.texts import (
-    CONSENT,
-    ENGLISH,
-    check_country,
-    crisis_message,
-    help_by_country,
-    languages,
-    preferred,
-    with_services,
-)
-from mh_support.dialogue import Message
-from mh_support.safety import resources_for
+from mh_support.chat_page.replies import add_crisis, chat_function
+from mh_support.chat_page.texts import CONSENT, help_by_country, languages, preferred
+from mh_support.safety.disclosure import profile_named
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig
-
     from mh_support.feedback import FeedbackStore
     from mh_support.speech import Transcriber
-    from mh_support.translation import TranslatingBot, Translator
+    from mh_support.translation import Translator
 
 MAX_BYTES = 2_500_000  # Of one request: a minute of speech, or the longest conversation.
 MAX_WAITING = 100  # People in the queue; who comes then is told so at once.
@@ -74,6 +61,7 @@ def build_server(
     transcriber: Transcriber | None = None,
     feedback: FeedbackStore | None = None,
     concurrency: int = 4,
+    profile: str = "standard",
 ) -> gr.Server:
     """Return a server of the chat page around `bot`; `launch` starts it.
 
@@ -83,16 +71,18 @@ def build_server(
         transcriber: turns speech into text; without one the page has no microphone.
         feedback: where ratings are kept, of those who agree; without one there are none.
         concurrency: how many replies are written at a time; the others wait, and are told how many are before them.
+        profile: how often the page says again that this is a program, by `mh_support.safety.disclosure`.
 
     Raises:
-        ValueError: concurrency below 1, so that nobody would be answered.
+        ValueError: concurrency below 1, so that nobody would be answered, or no such profile.
     """
+    rule = profile_named(profile)
     if concurrency < 1:
         raise ValueError(f"concurrency is {concurrency}; at least 1 reply must be written at a time")
     translators = {} if translators is None else translators
     server = gr.Server(title="mh-support", docs_url=None, redoc_url=None, openapi_url=None)
     server.add_middleware(Limits, paths=PATHS, max_bytes=MAX_BYTES)
-    chat = _chat(bot, translators, feedback)
+    chat = chat_function(bot, translators, feedback)
     server.api(_on_zero_gpu(chat), name="chat", concurrency_limit=concurrency)
     settings = {
         "help": help_by_country(),
@@ -103,12 +93,16 @@ def build_server(
         "translated": sorted(translators),
         "voice": transcriber is not None,
         "consent": None if feedback is None else CONSENT,
+        "reminder": {
+            "seconds": rule.every.total_seconds(),
+            "texts": ["reminder", "break"] if rule.proposes_break else ["reminder"],
+        },
         "max_characters": MAX_CHARACTERS,
         "max_messages": MAX_MESSAGES,
         "max_seconds": MAX_SECONDS,
     }
     _add_page(server, settings)
-    _add_crisis(server, bot)
+    add_crisis(server, bot)
     if transcriber is not None:
         add_recordings(server, transcriber)
     if feedback is not None:
@@ -122,7 +116,7 @@ def launch(
     """Serve until stopped, or return at once if not `block`; return the address.
 
     Raises:
-        ValueError: `mcp` is asked for and its package is not installed.
+        ValueError: `mcp` is asked for and its package is not installed, or Gradio cannot start it.
     """
     if mcp and find_spec("mcp") is None:  # Gradio itself would go on without it.
         raise ValueError("the MCP server needs a package that is not installed; run: pip install 'gradio[mcp]'")
@@ -139,117 +133,15 @@ def launch(
         mcp_server=mcp,
         quiet=not block,
     )
+    blocks = server.get_blocks()
+    if mcp and not blocks.mcp_server:  # Gradio says so where nobody may look, and serves the page without it.
+        blocks.close(verbose=False)
+        raise ValueError(f"the MCP server cannot be started ({blocks.mcp_error}); start without --mcp, or mend it")
     # Server.launch makes the queue itself and takes no limit for it.
-    server.get_blocks()._queue.max_size = MAX_WAITING
+    blocks._queue.max_size = MAX_WAITING
     if block:
-        server.get_blocks().block_thread()
+        blocks.block_thread()
     return str(address)
-
-
-def _chat(
-    bot: Any, translators: Mapping[str, Translator], feedback: FeedbackStore | None
-) -> Callable[..., Iterator[dict[str, str]]]:
-    default_temperature, longest = bot.config.temperature, bot.config.max_new_tokens
-    default_country = bot.resources.country
-
-    def chat(
-        messages: list[dict[str, str]],
-        temperature: float = default_temperature,
-        length: int = longest,
-        country: str = default_country or "",
-        language: str = ENGLISH,
-    ) -> Iterator[dict[str, str]]:
-        """Reply to a conversation, growing piece by piece, behind the crisis check and the check of replies.
-
-        Args:
-            messages: the conversation as {"role": "user" or "assistant", "content": text}, the person's turn last.
-            temperature: from 0.1 (predictable) to 1.5 (varied).
-            length: the most tokens of the reply.
-            country: two-letter code of the country whose services are named in a crisis; empty for none.
-            language: language code of the conversation.
-
-        Returns:
-            kind ("model", "concern", "crisis", "safe" or "untranslated"), the text so far, and once the model has
-            ended it a proof of that, with which it can be rated.
-        """
-        try:
-            conversation = checked_conversation(messages)
-            config = _config(bot, temperature, length, longest)
-            asked = _there(bot, country, language)
-            if language in translators:
-                asked = _translating(asked, translators[language], language)
-            stream = asked.stream(conversation, config=config)
-        except ValueError as error:
-            raise gr.Error(str(error), print_exception=False) from None
-        try:
-            if stream.kind == "crisis" and language != ENGLISH:
-                yield {"kind": "crisis", "text": crisis_message(language, resources_for(country)), "proof": ""}
-                return
-            for _ in stream:
-                yield {"kind": stream.kind, "text": stream.text, "proof": ""}
-            # In another language a crisis may have passed unseen, and nothing may be kept of such a conversation.
-            if stream.kind == "model" and feedback is not None and language == ENGLISH:
-                yield {"kind": stream.kind, "text": stream.text, "proof": feedback.sign(conversation, stream.text)}
-        finally:
-            # Pressing stop ends this generator: the model must not go on writing for nobody.
-            stream.close()
-
-    return chat
-
-
-def _there(bot: Any, country: str, language: str) -> Any:
-    """Return the bot with the services of a country; all else is shared."""
-    if language not in languages():
-        raise ValueError(f"language is {language!r}; it is one of {', '.join(languages())}")
-    there = copy.copy(bot)
-    there.resources = resources_for(check_country(country))
-    return there
-
-
-class _Urgent(BaseModel):
-    """A conversation that may call for people who can help."""
-
-    messages: list[Message]
-    country: str = ""
-    language: str = ENGLISH
-
-
-def _add_crisis(server: gr.Server, bot: Any) -> None:
-    """Answer a crisis past the queue: it takes no model, and whoever is in danger does not wait for others."""
-
-    @server.post("/crisis", include_in_schema=False)
-    def crisis(asked: _Urgent) -> JSONResponse:
-        try:
-            stream = _there(bot, asked.country, asked.language).stream(checked_conversation(asked.messages))
-        except ValueError as error:
-            return JSONResponse({"error": str(error)}, 422)
-        if stream.kind != "crisis":
-            stream.close()
-            return JSONResponse({"kind": "none", "text": "", "proof": ""})
-        text = "".join(stream)
-        if asked.language != ENGLISH:
-            text = crisis_message(asked.language, resources_for(asked.country))
-        return JSONResponse({"kind": "crisis", "text": text, "proof": ""})
-
-
-def _config(bot: Any, temperature: float, length: int, longest: int) -> GenerationConfig:
-    """Return the bot's way of generating with one request's settings."""
-    if not 0.1 <= temperature <= 1.5:
-        raise ValueError(f"temperature is {temperature}; it is between 0.1 and 1.5")
-    if not 8 <= length <= longest:
-        raise ValueError(f"length is {length}; it is between 8 and {longest}")
-    config: GenerationConfig = copy.deepcopy(bot.config)
-    config.update(temperature=float(temperature), max_new_tokens=int(length))
-    return config
-
-
-def _translating(bot: Any, translator: Translator, language: str) -> TranslatingBot:
-    """Return the bot behind a translator, with the page's own words for what cannot be translated."""
-    from mh_support.translation import TranslatingBot
-
-    texts = languages()[language]
-    untranslated = with_services(texts["untranslated"], language, bot.resources)
-    return TranslatingBot(bot, translator, untranslated=untranslated, in_english=texts["in_english"])
 
 
 def _on_zero_gpu(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -266,6 +158,7 @@ def _add_page(server: gr.Server, settings: dict[str, Any]) -> None:
     template = Environment(autoescape=True).from_string((folder / "page.html").read_text(encoding="utf-8"))
     parts = [part for part in folder.iterdir() if part.name.endswith((".css", ".js", ".svg"))]
     served = {part.name: part.read_bytes() for part in parts}
+    scripts = sorted(name for name in served if name.endswith(".js"))  # All asked for at once, not one after another.
 
     def function() -> int:
         """Return the number that Gradio's queue knows the chat by."""
@@ -275,9 +168,8 @@ def _add_page(server: gr.Server, settings: dict[str, Any]) -> None:
     def page(request: Request, lang: str | None = None) -> HTMLResponse:
         wanted = request.headers.get("accept-language", "").replace(";", ",").split(",")
         language = preferred([lang] if lang else wanted)
-        html = template.render(
-            language=language, texts=languages()[language], settings=settings | {"function": function()}
-        )
+        known = settings | {"function": function()}
+        html = template.render(language=language, texts=languages()[language], settings=known, scripts=scripts)
         return HTMLResponse(html, headers=_HEADERS)
 
     @server.get("/page/texts/{language}", include_in_schema=False)

@@ -29,6 +29,13 @@ PROFILES = {
 }
 
 
+def profile_named(name: str) -> Profile:
+    """Return the profile of a name. Raises ValueError where there is none."""
+    if name not in PROFILES:
+        raise ValueError(f"profile is {name!r}; it is one of {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
 def disclosure(last: datetime | None, now: datetime, profile: str = "standard") -> str | None:
     """Return what to say before the next reply, or None where it was said lately.
 
@@ -42,11 +49,9 @@ def disclosure(last: datetime | None, now: datetime, profile: str = "standard") 
     >>> disclosure(datetime(2026, 1, 1, 9), datetime(2026, 1, 1, 11, 59)) is None
     True
     """
-    if profile not in PROFILES:
-        raise ValueError(f"profile is {profile!r}; it is one of {', '.join(PROFILES)}")
+    rule = profile_named(profile)
     if last is None:
         return NOTICE
-    rule = PROFILES[profile]
     if now - last < rule.every:
         return None
     return f"{REMINDER} {BREAK}" if rule.proposes_break else REMINDER
