@@ -246,7 +246,7 @@ def test_every_module_keeps_its_mode_when_the_model_fails(tiny_model, tiny_token
     def fail(**kwargs):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(tiny_model, "generate", fail)
+    monkeypatch.setattr(tiny_model, "forward", fail)
     tiny_model.train()
     with pytest.raises(RuntimeError, match=r"^out of memory$"):
         generate_replies(tiny_model, tiny_tokenizer, CONVERSATIONS[:1], greedy)
