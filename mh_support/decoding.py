@@ -36,7 +36,7 @@ def can_decode(model: PreTrainedModel, config: GenerationConfig) -> bool:
     base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
     if not isinstance(base, torch.nn.Module) or not set(config.to_diff_dict()) <= _SETTINGS:
         return False
-    takes = inspect.signature(base.forward).parameters
+    takes = inspect.signature(type(base).forward).parameters
     layers = DynamicCache(config=base.config).layers
     return (
         {"attention_mask", "position_ids", "past_key_values", "logits_to_keep"} <= takes.keys()
@@ -96,6 +96,7 @@ class Decoder:
         # Each row's tokens from the left; after its last comes one of its own again.
         self._ids = torch.zeros(places, int(config.max_position_embeddings), dtype=torch.long, device=model.device)
 
+    @torch.inference_mode()
     def add(self, rows: Sequence[Row]) -> None:
         """Read the rows' prompts, in passes of those of like length, and choose the first token of each reply."""
         waiting = sorted(rows, key=lambda row: len(row.prompt))
@@ -125,6 +126,7 @@ class Decoder:
         self.rows += rows
         self._write(rows, first, output.logits[:, 0])
 
+    @torch.inference_mode()
     def step(self) -> None:
         """Choose the next token of each row, from one pass over all."""
         if not self.rows:
@@ -161,6 +163,7 @@ class Decoder:
             self.drop(row)
         return done
 
+    @torch.inference_mode()
     def drop(self, row: Row) -> None:
         """Let a row leave; the last takes its place."""
         place, last = self.rows.index(row), len(self.rows) - 1

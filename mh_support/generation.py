@@ -217,11 +217,10 @@ def _stream_decoded(
 ) -> Iterator[str]:
     row, decoder, pieces = Row.of(prompt, config, reply_seed(config)), Decoder(model, places=1), Pieces(tokenizer)
     while not row.done:
-        with torch.inference_mode():
-            if decoder.rows:
-                decoder.step()
-            else:
-                decoder.add([row])
+        if decoder.rows:
+            decoder.step()
+        else:
+            decoder.add([row])
         pieces.put(torch.tensor(row.written[-1:]))
         if row.done:
             pieces.end()

@@ -27,9 +27,19 @@ class Sampling:
     max_new_tokens: int
     ends: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        for name in ("temperature", "top_p", "repetition_penalty"):
+            value, most = getattr(self, name), 1.0 if name == "top_p" else float("inf")
+            if not 0 < value <= most:
+                raise ValueError(f"{name} is {value}; it is above 0" + (" and at most 1" if name == "top_p" else ""))
+
     @classmethod
     def of(cls, config: GenerationConfig) -> Sampling:
-        """Read the settings, with transformers' defaults for what is left open."""
+        """Read the settings, with transformers' defaults for what is left open.
+
+        Raises:
+            ValueError: one of them is out of its bounds.
+        """
         ends = config.eos_token_id
         return cls(
             do_sample=bool(config.do_sample),
@@ -111,10 +121,9 @@ def likely(scores: torch.Tensor, settings: Sequence[Sampling]) -> tuple[torch.Te
         whole = torch.where(top_k < size, values.logsumexp(-1, keepdim=True), scores.logsumexp(-1, keepdim=True))
         probabilities = (values - whole).exp()
         before = probabilities.cumsum(-1) - probabilities
-        if bool(((top_k <= count) | (before[:, -1:] >= top_p)).all()):
+        if bool(((top_k <= count) | ((before[:, -1:] >= top_p) & (top_p < 1))).all()):
             break
-    kept = before < top_p
-    kept[:, 0] = True
+    kept = (before < top_p) | (top_p == 1)
     return probabilities * kept, tokens
 
 
