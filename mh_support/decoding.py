@@ -77,7 +77,7 @@ class Row:
 
 
 class Decoder:
-    """Decodes up to `places` rows at a time.
+    """Decodes up to `places` rows at a time; `columns` is the length to make room for, where that is known.
 
     Example:
         >>> decoder = Decoder(model, places=16)
@@ -87,11 +87,11 @@ class Decoder:
         ...     decoder.step()
     """
 
-    def __init__(self, model: PreTrainedModel, places: int) -> None:
+    def __init__(self, model: PreTrainedModel, places: int, columns: int = 0) -> None:
         config = model.config.get_text_config(decoder=True)
         self.model, self.places = model, places
         self.rows: list[Row] = []
-        self._pass = _Pass(places)
+        self._pass = _Pass(places, columns)
         self._cache = Cache(layers=[_Layer(self._pass) for _ in range(config.num_hidden_layers)])
         # Each row's tokens from the left; after its last comes one of its own again.
         self._ids = torch.zeros(places, int(config.max_position_embeddings), dtype=torch.long, device=model.device)
@@ -178,8 +178,8 @@ class Decoder:
 class _Pass:
     """What the pass that runs now writes: rows from `first` to `end`, whole prompts or one token each at `columns`."""
 
-    def __init__(self, places: int) -> None:
-        self.places = places
+    def __init__(self, places: int, room: int) -> None:
+        self.places, self.room = places, room
         self.begin(0, 0, 0)
 
     def begin(self, first: int, end: int, width: int, columns: torch.Tensor | None = None) -> None:
@@ -195,8 +195,7 @@ class _Layer(CacheLayerMixin):
         self.now = now
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        self.keys = key_states.new_zeros(self.now.places, key_states.shape[1], 0, key_states.shape[3])
-        self.values = value_states.new_zeros(self.now.places, value_states.shape[1], 0, value_states.shape[3])
+        self.keys, self.values = self._room(key_states), self._room(value_states)
         self.is_initialized = True
 
     def update(
@@ -214,6 +213,9 @@ class _Layer(CacheLayerMixin):
         self.keys[now.numbers, :, now.columns] = key_states[:, :, 0]
         self.values[now.numbers, :, now.columns] = value_states[:, :, 0]
         return self.keys[: now.end, :, : now.width], self.values[: now.end, :, : now.width]
+
+    def _room(self, states: torch.Tensor) -> torch.Tensor:
+        return states.new_zeros(self.now.places, states.shape[1], self.now.room, states.shape[3])
 
     def _wide(self, kept: torch.Tensor) -> torch.Tensor:
         """Return what is kept with room for the pass; zeros, since not even a masked value may be NaN."""

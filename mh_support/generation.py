@@ -109,8 +109,9 @@ def _decoded(
     seeds = torch.randint(2**63 - 1, (len(prompts),), generator=torch.Generator().manual_seed(seed)).tolist()
     waiting = deque(order)
     while waiting:
-        places = _at_once(prompts[waiting[0]], config, batch_size)
-        decoder, owners = Decoder(model, places), {}
+        longest = prompts[waiting[0]]
+        places = _at_once(longest, config, batch_size)
+        decoder, owners = Decoder(model, places, columns=len(longest) + config.max_new_tokens), {}
         while True:
             free, joining = places - len(decoder.rows), []
             # Some together, since a pass over one short prompt costs nearly as much; and none once twice as many have

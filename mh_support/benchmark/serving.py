@@ -151,7 +151,7 @@ def _converted(way: str, folder: str) -> tuple[Any, Callable[[Sequence[int]], li
 
 
 def _with_whole_vocabulary(folder: str, copy: Path) -> Path:
-    """Return a copy whose tokenizer has a word for each of the model's rows, as CTranslate2 wants it."""
+    """Return a copy whose tokenizer has a word for each of the model's rows and for the unknown, as CTranslate2 wants."""
     copy.mkdir()
     for path in Path(folder).iterdir():
         (copy / path.name).symlink_to(path.resolve())
@@ -161,8 +161,11 @@ def _with_whole_vocabulary(folder: str, copy: Path) -> Path:
     for number in range(read_json(copy / "config.json")["vocab_size"]):
         if number not in taken:
             words[f"<unused{number}>"] = number
-    (copy / "tokenizer.json").unlink()
-    write_json(copy / "tokenizer.json", tokenizer)
+    settings = read_json(copy / "tokenizer_config.json")
+    settings = {**settings, "unk_token": settings.get("unk_token") or settings["eos_token"]}
+    for name, changed in {"tokenizer.json": tokenizer, "tokenizer_config.json": settings}.items():
+        (copy / name).unlink()
+        write_json(copy / name, changed)
     return copy
 
 

@@ -23,10 +23,14 @@ from mh_support.benchmark.results import (
     draw_serving,
     draw_training,
     summarise_generation,
+    summarise_scaling,
+    summarise_serving,
     summarise_training,
 )
+from mh_support.benchmark.scaling import measure_processes
 from mh_support.benchmark.training import (
     ARMS,
+    MAX_LENGTH,
     TrainingSetup,
     make_model,
     make_setup,
@@ -34,8 +38,9 @@ from mh_support.benchmark.training import (
     measure_arm,
     read_dialogues,
 )
+from mh_support.dialogue import encode_dialogue
 from mh_support.files import write_json
-from mh_support.modeling import supports_bf16
+from mh_support.modeling import STARTER, load_tokenizer, supports_bf16
 
 PARTS = ("training", "generation", "serving", "scaling", "preparation", "import")
 # Dialogues whose perplexity to the starter shows what a way of serving loses.
