@@ -12,6 +12,7 @@ from training_fixtures import load_recipe, one_thread, write_csv  # noqa: F401
 from transformers import AutoTokenizer, GPT2Config
 
 import mh_support.benchmark.processes as processes
+import mh_support.benchmark.scaling as scaling
 import mh_support.benchmark.suite as suite
 import mh_support.benchmark.training as benchmark_training
 from mh_support.benchmark.preparation import measure_import, measure_preparation, write_rows
@@ -279,7 +280,8 @@ def test_rows_to_prepare_are_all_different(tmp_path, talk):
 
 def test_the_recipe_writes_and_prints(tmp_path, talk, monkeypatch, capsys):
     # In this process, which has imported everything already.
-    monkeypatch.setattr(suite, "in_own_process", lambda work, *given: {**work(*given), "peak_memory": 10**9})
+    for module in (suite, scaling):
+        monkeypatch.setattr(module, "in_own_process", lambda work, *given: {**work(*given), "peak_memory": 10**9})
     sizes = {"repeats": 1, "batch_size": 2, "steps": 1, "layers": 3, "width": 64, "prompts": 3, "new_tokens": 4}
     argv = [item for name, value in {**sizes, "sizes": 20}.items() for item in (f"--{name}", str(value))]
     argv += ["--streams", "1", "3", "--processes", "1"]

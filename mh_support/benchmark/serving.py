@@ -151,7 +151,7 @@ def _converted(way: str, folder: str) -> tuple[Any, Callable[[Sequence[int]], li
 
 
 def _with_whole_vocabulary(folder: str, copy: Path) -> Path:
-    """Return a copy whose tokenizer has a word for each of the model's rows and for the unknown, as CTranslate2 wants."""
+    """Return a copy whose tokenizer has a word for each row of the model and for the unknown, as CTranslate2 wants."""
     copy.mkdir()
     for path in Path(folder).iterdir():
         (copy / path.name).symlink_to(path.resolve())
