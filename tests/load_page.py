@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=180)
     parser.add_argument("--model", default="starter")
-    parser.add_argument("--concurrency", default="4")
+    parser.add_argument("--concurrency", default="16")
     arguments = parser.parse_args()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
