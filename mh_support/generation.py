@@ -110,14 +110,15 @@ def _decoded(
     waiting = deque(order)
     while waiting:
         longest = prompts[waiting[0]]
-        places = _at_once(longest, config, batch_size)
+        at_once = _at_once(longest, config, batch_size)
+        places = min(at_once, len(waiting))
         decoder, owners = Decoder(model, places, columns=len(longest) + config.max_new_tokens), {}
         while True:
             free, joining = places - len(decoder.rows), []
             # Some together, since a pass over one short prompt costs nearly as much; and none once twice as many have
             # room, which is made when these are done.
             while waiting and free >= max(1, places // 8) and len(joining) < free:
-                if _at_once(prompts[waiting[0]], config, batch_size) >= 2 * places:
+                if _at_once(prompts[waiting[0]], config, batch_size) >= 2 * at_once:
                     break
                 index = waiting.popleft()
                 joining.append(Row.of(prompts[index], config, seeds[index]))

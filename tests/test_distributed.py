@@ -141,8 +141,6 @@ def test_two_processes_train_as_one_with_twice_the_batch(pair, tmp_path, tiny_to
     assert len(losses[0]) == 4
     assert losses[0][0] - losses[0][-1] > 0.1, "it does learn"
     assert losses[1] == pytest.approx(losses[0], abs=1e-3)
-    evaluated = [next(entry["eval_loss"] for entry in log if "eval_loss" in entry) for log in logs]
-    assert evaluated[1] == pytest.approx(evaluated[0], abs=1e-4)
     weights = [load_file(run.model / "model.safetensors") for run in runs]
     for name, weight in weights[0].items():
         torch.testing.assert_close(weights[1][name], weight, rtol=0, atol=2e-3, msg=name)
