@@ -19,11 +19,10 @@ import logging
 import secrets
 import time
 import traceback
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
 from anyio import CancelScope, CapacityLimiter, fail_after, to_thread
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES = 1 << 20
 BODY_SECONDS = 30.0  # A request that comes byte by byte holds its place no longer.
-CONCURRENT_REPLIES = 2  # More at once only make each slower on a CPU.
+CONCURRENT_REPLIES = 2  # More at once only make each slower on a CPU, unless the bot has a batcher.
 MAX_WAITING = 32
 CONCURRENT_CHECKS = 4  # So that long messages cannot take every thread that the server has.
 _POLL_SECONDS = 0.2
@@ -247,8 +246,7 @@ class _Answer:
         self.stream = stream
         self._bot, self._chat = bot, chat
         self._head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": name}
-        pieces = _until_stop(stream, chat.stop)
-        self._pieces = pieces if chat.seed is None else _seeded(pieces, chat.seed)
+        self._pieces = _until_stop(stream, chat.stop)
         self._text = ""
 
     def next_piece(self) -> str | None:
@@ -323,13 +321,6 @@ def _until_stop(stream: ReplyStream, stops: tuple[str, ...]) -> Generator[str, N
             held = held[sure:]
     if held:
         yield held
-
-
-def _seeded(pieces: Iterator[str], seed: int) -> Generator[str, None, None]:
-    """Yield a reply that is the same for a seed, as long as no other is written at the same time."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield from pieces
 
 
 async def _body(request: Request) -> bytes:

@@ -60,7 +60,6 @@ class ChatRequest:
     stream: bool = False
     include_usage: bool = False
     stop: tuple[str, ...] = field(default=(), repr=False)
-    seed: int | None = None
 
 
 def parse_request(body: bytes, config: GenerationConfig, *, max_tokens: int) -> ChatRequest:
@@ -78,6 +77,7 @@ def parse_request(body: bytes, config: GenerationConfig, *, max_tokens: int) -> 
     if not isinstance(options, dict):
         raise Refusal(400, "stream_options is not an object, such as {'include_usage': true}", param="stream_options")
     changes = {
+        "seed": _number(asked.get("seed"), "seed", -MAX_SEED, MAX_SEED, whole=True),
         "max_new_tokens": _number(limit, "max_tokens", 1, max_tokens, whole=True),
         "temperature": _number(asked.get("temperature"), "temperature", 0, 2),
         "top_p": _number(asked.get("top_p"), "top_p", 0.001, 1),
@@ -89,7 +89,6 @@ def parse_request(body: bytes, config: GenerationConfig, *, max_tokens: int) -> 
         stream=_flag(asked, "stream"),
         include_usage=_flag(options, "include_usage"),
         stop=_stop(asked.get("stop", [])),
-        seed=_number(asked.get("seed"), "seed", -MAX_SEED, MAX_SEED, whole=True),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Event, Thread
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm.auto import tqdm
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer, TextStreamer
 
+from mh_support.decoding import Decoder, Row, can_decode
 from mh_support.dialogue import Message, encode_prompt
 from mh_support.modeling import evaluating
 
@@ -70,29 +72,84 @@ def generate_replies(
     seed: int = 42,
     progress: str | None = None,
 ) -> list[GeneratedReply]:
-    """Reply to each conversation, in order; prompts of like length share a batch, padded on the left.
+    """Reply to each conversation, in order; up to `batch_size` at a time, and fewer where they are long.
 
-    A batch has at most `batch_size` of them, and fewer where they are long.
-    The same seed, batch size and conversations give the same replies.
+    The same seed and conversations give the same replies, whatever the batch size. Models that do not attend to all
+    that came before, and settings that are not of this package, are left to the model's own `generate`; its replies
+    are the same for a seed and a batch size.
     """
     room = prompt_room(model, config.max_new_tokens)
     prompts = [encode_prompt(tokenizer, messages, max_length=room) for messages in conversations]
+    # The longest that is left comes first, so that no other of its batch takes more room.
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
-    replies: dict[int, GeneratedReply] = {}
+    write = _decoded if can_decode(model, config) else _generated
+    found: dict[int, list[int]] = {}
     bar = tqdm(total=len(order), desc=progress, disable=progress is None, leave=False)
-    with evaluating(model), torch.random.fork_rng(), bar:
+    with evaluating(model), bar:
+        for index, ids in write(model, prompts, order, config, batch_size, seed):
+            found[index] = ids
+            bar.update()
+    return [_decode(tokenizer, found[index]) for index in range(len(prompts))]
+
+
+def _at_once(prompt: Sequence[int], config: GenerationConfig, batch_size: int) -> int:
+    """Return how many rows as long as this prompt's there may be at a time."""
+    return max(1, min(batch_size, POSITIONS_AT_ONCE // (len(prompt) + config.max_new_tokens)))
+
+
+def _decoded(
+    model: PreTrainedModel,
+    prompts: Sequence[list[int]],
+    order: Sequence[int],
+    config: GenerationConfig,
+    batch_size: int,
+    seed: int,
+) -> Iterator[tuple[int, list[int]]]:
+    """Yield replies as they end; the next prompts take the places of those that have."""
+    seeds = torch.randint(2**63 - 1, (len(prompts),), generator=torch.Generator().manual_seed(seed)).tolist()
+    waiting = deque(order)
+    while waiting:
+        longest = prompts[waiting[0]]
+        at_once = _at_once(longest, config, batch_size)
+        places = min(at_once, len(waiting))
+        decoder, owners = Decoder(model, places, columns=len(longest) + config.max_new_tokens), {}
+        while True:
+            free, joining = places - len(decoder.rows), []
+            # Some together, since a pass over one short prompt costs nearly as much; and none once twice as many have
+            # room, which is made when these are done.
+            while waiting and free >= max(1, places // 8) and len(joining) < free:
+                if _at_once(prompts[waiting[0]], config, batch_size) >= 2 * at_once:
+                    break
+                index = waiting.popleft()
+                joining.append(Row.of(prompts[index], config, seeds[index]))
+                owners[joining[-1]] = index
+            decoder.add(joining)
+            if not decoder.rows:
+                break
+            for row in decoder.drop_done():
+                yield owners[row], row.written
+            decoder.step()
+
+
+def _generated(
+    model: PreTrainedModel,
+    prompts: Sequence[list[int]],
+    order: Sequence[int],
+    config: GenerationConfig,
+    batch_size: int,
+    seed: int,
+) -> Iterator[tuple[int, list[int]]]:
+    """Yield replies batch by batch, padded on the left, from the model's own `generate`."""
+    pad_id: Any = config.pad_token_id
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
-        while len(replies) < len(order):
-            # The longest that is left comes first, so that no other of its batch takes more room.
-            room_each = len(prompts[order[len(replies)]]) + config.max_new_tokens
-            at_once = max(1, min(batch_size, POSITIONS_AT_ONCE // room_each))
-            indices = order[len(replies) : len(replies) + at_once]
-            batch = _left_padded([prompts[index] for index in indices], tokenizer.pad_token_id, model.device)
+        done = 0
+        while done < len(order):
+            indices = order[done : done + _at_once(prompts[order[done]], config, batch_size)]
+            batch = _left_padded([prompts[index] for index in indices], pad_id, model.device)
             output: Any = model.generate(**batch, generation_config=config)  # type: ignore[operator]
-            for index, ids in zip(indices, output[:, batch["input_ids"].shape[1] :].tolist(), strict=True):
-                replies[index] = _decode(tokenizer, ids)
-            bar.update(len(indices))
-    return [replies[index] for index in range(len(prompts))]
+            yield from zip(indices, output[:, batch["input_ids"].shape[1] :].tolist(), strict=True)
+            done += len(indices)
 
 
 def _left_padded(prompts: Sequence[list[int]], pad_id: int, device: torch.device) -> dict[str, torch.Tensor]:
@@ -123,9 +180,59 @@ def stream_reply(
     messages: Sequence[Message],
     config: GenerationConfig,
 ) -> Iterator[str]:
-    """Yield a reply to one conversation piece by piece; closing the iterator stops the model within a token."""
+    """Yield a reply to one conversation piece by piece; closing the iterator stops the model within a token.
+
+    A `seed` that the config carries makes the reply the same each time; without one it is left to torch's own.
+    """
     room = prompt_room(model, config.max_new_tokens)
     prompt = encode_prompt(tokenizer, messages, max_length=room)
+    model.eval()
+    write = _stream_decoded if can_decode(model, config) else _stream_generated
+    yield from write(model, tokenizer, prompt, config)
+
+
+class Pieces(TextStreamer):
+    """Turns tokens into pieces of text, whole words at a time; `take` returns those that are ready."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__(tokenizer, skip_special_tokens=True)
+        self._ready = ""
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """Keep the text until it is taken."""
+        self._ready += text
+
+    def take(self) -> str:
+        """Return what has come since the last time, which may be nothing."""
+        ready, self._ready = self._ready, ""
+        return ready
+
+
+def reply_seed(config: GenerationConfig) -> int:
+    """Return the seed that the config carries, or one drawn from torch's own random numbers."""
+    seed = getattr(config, "seed", None)
+    return int(torch.randint(2**63 - 1, ())) if seed is None else int(seed)
+
+
+def _stream_decoded(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: list[int], config: GenerationConfig
+) -> Iterator[str]:
+    row, decoder, pieces = Row.of(prompt, config, reply_seed(config)), Decoder(model, places=1), Pieces(tokenizer)
+    while not row.done:
+        if decoder.rows:
+            decoder.step()
+        else:
+            decoder.add([row])
+        pieces.put(torch.tensor(row.written[-1:]))
+        if row.done:
+            pieces.end()
+        if piece := pieces.take():
+            yield piece
+
+
+def _stream_generated(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: list[int], config: GenerationConfig
+) -> Iterator[str]:
     streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     stop = Event()
     batch = _left_padded([prompt], tokenizer.pad_token_id, model.device)
@@ -146,7 +253,6 @@ def stream_reply(
             streamer.end()
 
     thread = Thread(target=write, daemon=True)
-    model.eval()
     thread.start()
     try:
         yield from streamer

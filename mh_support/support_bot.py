@@ -6,6 +6,7 @@ and each sentence is checked before it is shown.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from mh_support.safety.reply_check import SENTENCE_END
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+    from mh_support.batching import ReplyBatcher
     from mh_support.safety import Suspects
     from mh_support.safety.crisis import Assessment
 
@@ -77,6 +79,7 @@ class SupportBot:
             Others, such as `HubClassifier`, are given beside it: `[crisis_classifier(), HubClassifier(...)]`.
         echoes: what the model has read, not to be repeated; `from_pretrained` finds it beside the model.
         counts: counts replies by kind, without what was said.
+        batcher: writes the replies of many conversations at once; without one each is written by itself.
 
     Raises:
         ValueError: a classifier cannot be read: nobody is answered without them.
@@ -92,11 +95,13 @@ class SupportBot:
         classifiers: Sequence[Suspects] | None = None,
         echoes: Echoes | None = None,
         counts: ReplyCounts | None = None,
+        batcher: ReplyBatcher | None = None,
     ) -> None:
         # Read here, so that a damaged one is found before anybody writes.
         self.classifiers = [crisis_classifier()] if classifiers is None else classifiers
         reply_classifier()
         self.echoes = echoes
+        self.batcher = batcher
         self.counts = ReplyCounts() if counts is None else counts
         self.model = model.eval()
         self.tokenizer = tokenizer
@@ -145,7 +150,7 @@ class SupportBot:
     def stream(self, messages: Sequence[Message], *, config: GenerationConfig | None = None) -> ReplyStream:
         """Return a reply that comes piece by piece, a checked sentence at a time.
 
-        `config` generates this one reply in place of the bot's own settings.
+        `config` generates this one reply in place of the bot's own settings; with a `seed` it is the same each time.
 
         Raises:
             ValueError: no messages, or the last is not the person's.
@@ -176,9 +181,9 @@ class SupportBot:
         self, conversation: Sequence[Message], stream: ReplyStream, turn: int, config: GenerationConfig
     ) -> Iterator[str]:
         """Yield sentences that pass; if the first does not, try again, then give a safe reply."""
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             shown = False
-            for sentence in self._sentences(conversation, config):
+            for sentence in self._sentences(conversation, _attempted(config, attempt)):
                 # Checked with what went before, since a sentence can be harmful only in its place.
                 reasons = self._reasons(stream.text + sentence)
                 if reasons:
@@ -218,7 +223,19 @@ class SupportBot:
 
     def _written(self, conversation: Sequence[Message], config: GenerationConfig) -> Iterator[str]:
         """Yield what the model writes, unchecked, piece by piece."""
+        if self.batcher is not None:
+            return self.batcher.stream(conversation, config)
         return stream_reply(self.model, self.tokenizer, conversation, config)
+
+
+def _attempted(config: GenerationConfig, attempt: int) -> GenerationConfig:
+    """Return the config with a further attempt's own seed, where it has one: the same would write the same again."""
+    seed = getattr(config, "seed", None)
+    if seed is None or attempt == 0:
+        return config
+    changed = copy.deepcopy(config)
+    changed.seed = seed + attempt
+    return changed
 
 
 def _asked_lately(conversation: Sequence[Message]) -> bool:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from mh_support.batching import AT_ONCE, ReplyBatcher
 from mh_support.chat_api import mount_chat_api
 from mh_support.chat_page import build_server, launch
 from mh_support.chat_page.texts import CONSENT, ENGLISH, check_country, languages
@@ -79,7 +80,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--api_key", default=variable("API_KEY"), help="Key that /v1 asks for; by default it is open.")
     made.add_argument("--mcp", action="store_true", help="Offer the chat as an MCP tool too; needs gradio[mcp].")
-    made.add_argument("--concurrency", type=int, default=4, help="Replies to write at a time; others wait their turn.")
+    made.add_argument(
+        "--concurrency", type=int, default=AT_ONCE, help="Replies to write at a time; others wait their turn."
+    )
     made.add_argument("--host", default=None, help="Address to listen on; by default this machine only.")
     made.add_argument("--port", type=int, default=None, help="Port; 7860 by default.")
     return made
@@ -143,6 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         classifiers=classifiers(arguments.crisis_model, arguments.crisis_labels),
         counts=ReplyCounts(arguments.counts),
     )
+    bot.batcher = ReplyBatcher(bot.model, bot.tokenizer, at_once=arguments.concurrency)
     # The name of a folder says nothing about where it stands.
     name = Path(arguments.model).resolve().name if Path(arguments.model).exists() else arguments.model
     server = build_server(
@@ -153,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         concurrency=arguments.concurrency,
         profile=arguments.profile,
     )
-    mount_chat_api(server, bot, model_name=name, api_key=arguments.api_key)
+    mount_chat_api(server, bot, model_name=name, api_key=arguments.api_key, concurrency=arguments.concurrency)
     launch(server, host=arguments.host, port=arguments.port, mcp=arguments.mcp)
 
 

@@ -264,7 +264,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=180)
     parser.add_argument("--conversations", type=int, default=2_000)
     parser.add_argument("--model", default="starter")
-    parser.add_argument("--concurrency", default="4")
+    parser.add_argument("--concurrency", default="16")
     parser.add_argument("--json", type=Path, help="File for the figures.")
     asked = parser.parse_args()
     app = [str(TESTS.parent / "space" / "app.py"), "--speech", "none", "--concurrency", asked.concurrency]

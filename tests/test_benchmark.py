@@ -13,6 +13,7 @@ from training_fixtures import load_recipe, one_thread, write_csv  # noqa: F401
 from transformers import AutoTokenizer, GPT2Config
 
 import mh_support.benchmark.processes as processes
+import mh_support.benchmark.scaling as scaling
 import mh_support.benchmark.suite as suite
 import mh_support.benchmark.training as benchmark_training
 from mh_support.benchmark.preparation import (
@@ -23,8 +24,17 @@ from mh_support.benchmark.preparation import (
     write_rows,
 )
 from mh_support.benchmark.processes import in_own_process, matmul_rate
-from mh_support.benchmark.results import draw_training, summarise_generation, summarise_training, tables
-from mh_support.benchmark.suite import BenchmarkArguments, run_benchmark
+from mh_support.benchmark.results import (
+    draw_generation,
+    draw_serving,
+    draw_training,
+    summarise_generation,
+    summarise_scaling,
+    summarise_serving,
+    summarise_training,
+    tables,
+)
+from mh_support.benchmark.suite import PARTS, BenchmarkArguments, run_benchmark
 from mh_support.benchmark.training import (
     ARMS,
     TrainingSetup,
@@ -197,18 +207,52 @@ def test_a_faster_way_with_other_losses_does_not_count(made_up):
     assert lines[5].endswith("OTHERS: does not count")
 
 
-def test_replies_are_held_against_the_pipelines_to_the_letter():
-    runs = {"pipeline": ["a", "b"], "pipeline_batched": ["a", "b"], "ours": ["a", "c"]}
-    seconds = {"pipeline": 6.0, "pipeline_batched": 3.0, "ours": 1.0}
+def test_replies_are_held_against_the_pipelines_to_the_letter(tmp_path):
+    runs = {"pipeline": ["a", "b"], "ours": ["a", "c"], "generate_sampled": ["x", "y"], "ours_sampled": ["a", "z"]}
+    seconds = {"pipeline": 6.0, "ours": 1.0, "generate_sampled": 4.0, "ours_sampled": 0.5}
     found = {way: [{"seconds": seconds[way], "replies": texts, "peak_memory": 10**9}] for way, texts in runs.items()}
     summary = summarise_generation(found)
-    assert {way: each["same_text"] for way, each in summary.items()} == {
-        "pipeline": 2,
-        "pipeline_batched": 2,
-        "ours": 1,
-    }
-    last = tables({"generation": summary}).splitlines()[-1]
-    assert re.split(r"  +", last) == ["ours, batched and sorted", "1.0", "1.0 to 1.0", "6.0", "1 of 2", "1.00 GB"]
+    # Other random numbers: their texts say nothing.
+    same = {"pipeline": 2, "ours": 1, "generate_sampled": None, "ours_sampled": None}
+    assert {way: each["same_text"] for way, each in summary.items()} == same
+    lines = [re.split(r"  +", line) for line in tables({"generation": summary}).splitlines()[-3:]]
+    assert lines == [
+        ["ours", "1.0", "1.0 to 1.0", "6.0", "1 of 2", "1.00 GB"],
+        ["sampled: generate, batched and sorted", "4.0", "4.0 to 4.0", "1.0", "-", "1.00 GB"],
+        ["sampled: ours", "0.5", "0.5 to 0.5", "8.0", "-", "1.00 GB"],
+    ]
+    assert draw_generation(summary, tmp_path / "generation.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_serving_by_how_many_are_served(tmp_path):
+    def a_run(first, speed):
+        streams = {
+            count: {"first_seconds": first, "tokens_per_second": speed * times}
+            for count, times in (("1", 1), ("16", 4))
+        }
+        return {"streams": streams, "peak_memory": 10**9}
+
+    found = {"alone": [a_run(0.1, 20.0), a_run(0.3, 10.0), a_run(0.2, 30.0)], "together": [a_run(0.1, 40.0)]}
+    summary = summarise_serving(found, {"alone": 64.0, "together": 64.06})
+    lines = [re.split(r"  +", line) for line in tables({"serving": summary}).splitlines()[2:6]]
+    assert lines == [
+        ["ours, a thread each", "1", "200", "100.0 to 300.0", "20.0", "10.0 to 30.0", "64.00", "1.00 GB"],
+        ["ours, a thread each", "16", "200", "100.0 to 300.0", "80.0", "40.0 to 120.0", "64.00", "1.00 GB"],
+        ["ours, one batch", "1", "100", "100.0 to 100.0", "40.0", "40.0 to 40.0", "64.06", "1.00 GB"],
+        ["ours, one batch", "16", "100", "100.0 to 100.0", "160.0", "160.0 to 160.0", "64.06", "1.00 GB"],
+    ]
+    assert draw_serving(summary, tmp_path / "serving.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_several_processes_are_held_against_one(setup):
+    two = TrainingSetup(setup.folder, 2, False, 1, lengths=[30, 20, 30, 20], supervised=[10] * 4)
+    found = {"1": [a_run([2.0], [5.0, 4.0])], "2": [a_run([1.25], [5.0, 4.02])], "4": [a_run([1.0], [5.0, 3.0])]}
+    lines = tables({"scaling": summarise_scaling(found, two)}).splitlines()[2:]
+    assert [re.split(r"  +", line) for line in lines] == [
+        ["1", "25.0", "25.0 to 25.0", "1.00", "0.0e+00", "2.00 GB"],
+        ["2", "40.0", "40.0 to 40.0", "1.60", "5.0e-03", "2.00 GB"],
+        ["4", "50.0", "50.0 to 50.0", "2.00", "OTHERS: does not count", "2.00 GB"],
+    ]
 
 
 def test_the_plot_is_drawn(made_up, tmp_path):
@@ -265,9 +309,11 @@ def test_growth_is_told_once_memory_has_settled():
 
 def test_the_recipe_writes_and_prints(tmp_path, talk, monkeypatch, capsys):
     # In this process, which has imported everything already.
-    monkeypatch.setattr(suite, "in_own_process", lambda work, *given: {**work(*given), "peak_memory": 10**9})
+    for module in (suite, scaling):
+        monkeypatch.setattr(module, "in_own_process", lambda work, *given: {**work(*given), "peak_memory": 10**9})
     sizes = {"repeats": 1, "batch_size": 2, "steps": 1, "layers": 3, "width": 64, "prompts": 3, "new_tokens": 4}
     argv = [item for name, value in {**sizes, "sizes": 20}.items() for item in (f"--{name}", str(value))]
+    argv += ["--streams", "1", "3", "--processes", "1"]
     argv += ["--arms", "ours_last", "ours_cached", "--data", str(talk), "--output_dir", str(tmp_path / "out")]
     load_recipe("benchmark").main(argv)
     printed = capsys.readouterr().out
@@ -275,10 +321,20 @@ def test_the_recipe_writes_and_prints(tmp_path, talk, monkeypatch, capsys):
     assert "import mh_support: 0." in printed
     assert printed.endswith(f"written: {tmp_path / 'out'}/benchmark.json\n")
     results = json.loads((tmp_path / "out" / "benchmark.json").read_text())
-    assert set(results) == {"machine", "arguments", "training", "generation", "serving", "preparation", "import"}
+    assert set(results) == {"machine", "arguments", *PARTS}
+    assert [each["same_text"] for each in results["generation"].values()] == [3] * 4 + [None] * 2
+    perplexities = {way: each["perplexity"] for way, each in results["serving"].items()}
+    whole = perplexities["generate"]
+    assert all(abs(value / whole - 1) < 0.1 for value in perplexities.values()), "they compute the same model"
+    assert perplexities["together_int8"] != whole
+    for each in results["serving"].values():
+        assert set(each["streams"]) == {"1", "3"}
+        assert all(figures["tokens_per_second"]["median"] > 0 for figures in each["streams"].values())
+    assert set(results["scaling"]) == {"1"}
     assert results["training"]["ours_cached"]["same_losses"]
     assert [each["kept"] for each in results["preparation"]] == [20]
-    assert (tmp_path / "out" / "training.png").is_file()
+    pictures = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
+    assert pictures == ["generation.png", "serving.png", "training.png"]
 
 
 @pytest.mark.parametrize(
@@ -286,10 +342,12 @@ def test_the_recipe_writes_and_prints(tmp_path, talk, monkeypatch, capsys):
     [
         (
             {"parts": ["trainings"]},
-            r"^parts has 'trainings'; it is any of training, generation, serving, preparation, im",
+            r"^parts has 'trainings'; it is any of training, generation, serving, scaling, preparation, import$",
         ),
         ({"arms": ["theirs"]}, r"^arms has 'theirs'; it is any of original, trl_full, ours_full, "),
         ({"steps": 0}, r"^steps is 0; give 1 or more$"),
+        ({"streams": [4, 0]}, r"^streams has 0; give 1 or more$"),
+        ({"processes": [1, 3]}, r"^a batch of 8 rows cannot be shared by 3 processes evenly$"),
     ],
 )
 def test_bad_arguments_are_refused(given, message):

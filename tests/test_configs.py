@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from accelerate.utils import DistributedType
 from training_fixtures import ROOT, load_recipe
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config
 
+from mh_support.benchmark.suite import BenchmarkArguments
 from mh_support.cli import ArgumentParser
 from mh_support.data.preparation import DataArguments
 from mh_support.modeling import STARTER, ModelArguments, count_parameters, prepare_training
@@ -41,9 +43,21 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def test_no_file_is_left_out():
-    names = {path.stem for path in CONFIGS.iterdir()}
+    names = {path.stem for path in CONFIGS.glob("*.yaml")}
     assert names == {*EXPECTED, "accelerate_fsdp", "accelerate_deepspeed"}
-    assert {path.suffix for path in CONFIGS.iterdir()} == {".yaml"}
+    assert {path.name for path in CONFIGS.iterdir() if path.suffix != ".yaml"} == {"README.md"}
+
+
+def test_the_page_on_several_processes_names_what_there_is():
+    page = (CONFIGS / "README.md").read_text(encoding="utf-8")
+    flags = set(re.findall(r"`--([a-z_0-9]+)", page))
+    assert len(flags) > 10
+    launcher = set(vars(launch_command_parser().parse_args(["recipes/finetune.py"])))
+    ours = {name for group in (ModelArguments, FinetuneArguments, BenchmarkArguments) for name in vars(group())}
+    assert flags <= launcher | ours
+    assert {
+        path for path in re.findall(r"recipes/[a-z_/0-9]+\.(?:py|yaml)", page) if not (ROOT / path).is_file()
+    } == set()
 
 
 @pytest.mark.parametrize("name", EXPECTED)

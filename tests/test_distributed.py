@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from training_fixtures import ROOT, RUN_FILES, SHORT, quick_steps, save_model, train, write_csv
 
 import mh_support.trainer as trainer
@@ -57,13 +59,15 @@ class Pair:
         self.context.set_forkserver_preload(["mh_support.training", "codecarbon", "peft", "torch.utils.tensorboard"])
         self.model, self.data = save_model(home / "tiny", tokenizer), write_csv(home / "talk.csv")
 
-    def __call__(self, folder: Path, *, die_at: str = "", **changes: Any) -> list[int | None]:
+    def __call__(
+        self, folder: Path, *, die_at: str = "", model: Path | None = None, **changes: Any
+    ) -> list[int | None]:
         """Return how the two ended; where the first was killed, the second is too."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         processes = [
             self.context.Process(
-                target=work, args=(rank, port, folder, self.model, self.data, "" if rank else die_at, changes)
+                target=work, args=(rank, port, folder, model or self.model, self.data, "" if rank else die_at, changes)
             )
             for rank in (0, 1)
         ]
@@ -117,6 +121,29 @@ def test_each_row_is_trained_on_once_an_epoch_by_one_of_them(finished, tiny_toke
         both = [row for batches in given for batch in batches[4 * epoch : 4 * epoch + 4] for row in batch]
         assert sorted(both) == rows
     assert given[0][:4] != given[0][4:]
+
+
+@pytest.mark.parametrize("accumulated", [1, 3])
+def test_two_processes_train_as_one_with_twice_the_batch(pair, tmp_path, tiny_tokenizer, accumulated):
+    # Dropout would draw other numbers in each of them.
+    still = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    model = save_model(tmp_path / "still", tiny_tokenizer, **still)
+    # Rows in an order that does not depend on the batch size.
+    same = {"train_sampling_strategy": "random", "logging_steps": 1, "max_steps": 4, "eval_steps": 4, "save_steps": 4}
+    two, one = tmp_path / "two", tmp_path / "one"
+    each = 6 // accumulated
+    changes = {**same, "per_device_train_batch_size": each, "gradient_accumulation_steps": accumulated}
+    assert pair(two, model=model, **changes) == [0, 0]
+    train(one, model, pair.data, **{**STEPS, **same, "per_device_train_batch_size": 12, "sample_replies": 0})
+    runs = [RunFolder.open(folder) for folder in (one, two)]
+    logs = [read_json(run.log_file) for run in runs]
+    losses = [[entry["loss"] for entry in log if "loss" in entry] for log in logs]
+    assert len(losses[0]) == 4
+    assert losses[0][0] - losses[0][-1] > 0.1, "it does learn"
+    assert losses[1] == pytest.approx(losses[0], abs=1e-3)
+    weights = [load_file(run.model / "model.safetensors") for run in runs]
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, rtol=0, atol=2e-3, msg=name)
 
 
 def test_killed_within_an_epoch_they_end_as_if_they_had_not_been(pair, finished, tmp_path):

@@ -111,6 +111,23 @@ def test_a_batch_replies_as_one_by_one(lively_model, tiny_tokenizer, greedy):
         assert together == alone
 
 
+def test_few_are_written_at_a_time_where_they_are_long(lively_model, tiny_tokenizer, greedy, monkeypatch):
+    whole = generate_replies(lively_model, tiny_tokenizer, CONVERSATIONS, greedy)
+    sizes, forward = [], lively_model.forward
+
+    def noted(input_ids, **kwargs):
+        sizes.append(len(input_ids))
+        return forward(input_ids, **kwargs)
+
+    monkeypatch.setattr(lively_model, "forward", noted)
+    longest = max(len(encode_prompt(tiny_tokenizer, one)) for one in CONVERSATIONS)
+    monkeypatch.setattr(generation, "POSITIONS_AT_ONCE", longest + 21)
+    assert generate_replies(lively_model, tiny_tokenizer, CONVERSATIONS, greedy) == whole
+    # The longest by itself; the short ones, of which two have room, two at a time.
+    assert sizes[0] == 1
+    assert max(sizes) == 2
+
+
 def test_replies_are_the_models_own_argmax(lively_model, tiny_tokenizer, greedy):
     ids = encode_prompt(tiny_tokenizer, CONVERSATIONS[1])
     written: list[int] = []
@@ -246,7 +263,7 @@ def test_every_module_keeps_its_mode_when_the_model_fails(tiny_model, tiny_token
     def fail(**kwargs):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(tiny_model, "generate", fail)
+    monkeypatch.setattr(tiny_model, "forward", fail)
     tiny_model.train()
     with pytest.raises(RuntimeError, match=r"^out of memory$"):
         generate_replies(tiny_model, tiny_tokenizer, CONVERSATIONS[:1], greedy)
@@ -273,6 +290,22 @@ def writers() -> list[threading.Thread]:
 
 
 # --- streams ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_seed_belongs_to_its_stream(lively_model, tiny_tokenizer):
+    def reply(**seed):
+        config = generation_config(tiny_tokenizer, max_new_tokens=20, **seed)
+        return "".join(stream_reply(lively_model, tiny_tokenizer, CONVERSATIONS[0], config))
+
+    torch.manual_seed(1)
+    first = reply(seed=5)
+    assert reply(seed=5) == first != reply(seed=6)
+    # Without one it follows torch's own, as it does with `generate`.
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        unseeded = reply()
+        torch.manual_seed(1)
+        assert (reply(), reply() == unseeded) == (unseeded, False)
 
 
 def test_a_stream_says_what_a_batch_says(lively_model, tiny_tokenizer, greedy):
@@ -307,7 +340,13 @@ def counted(tiny_model, tiny_tokenizer, monkeypatch):
     return model, calls, gate
 
 
-def test_closing_a_stream_stops_the_model_within_a_token(counted, tiny_tokenizer, monkeypatch):
+@pytest.fixture(params=[{}, {"no_repeat_ngram_size": 60}], ids=["decoded", "generated"])
+def path(request):
+    """A setting without effect, which is left to the model's own `generate` and its thread, and none."""
+    return request.param
+
+
+def test_closing_a_stream_stops_the_model_within_a_token(counted, tiny_tokenizer, monkeypatch, path):
     model, calls, gate = counted
 
     class OpensTheGate(threading.Event):
@@ -316,16 +355,16 @@ def test_closing_a_stream_stops_the_model_within_a_token(counted, tiny_tokenizer
             gate.release(50)
 
     monkeypatch.setattr(generation, "Event", OpensTheGate)
-    config = generation_config(tiny_tokenizer, max_new_tokens=50, **GREEDY)
+    config = generation_config(tiny_tokenizer, max_new_tokens=50, **GREEDY, **path)
     stream = stream_reply(model, tiny_tokenizer, CONVERSATIONS[0], config)
     assert writers() == [], "nothing runs before the first piece is asked for"
     gate.release()
     next(stream)
-    assert len(writers()) == 1
-    # The model waits for its second token. Once told to stop it may make that one, and could make 48 more.
+    assert len(writers()) == len(path)
+    # In its thread the model waits for its second token. Told to stop it may make that one, and could make 48 more.
     stream.close()
     assert writers() == []
-    assert len(calls) == 2
+    assert len(calls) == 1 + len(path)
 
 
 def test_closing_a_stream_that_never_began_runs_nothing(counted, tiny_tokenizer, greedy):
@@ -346,12 +385,14 @@ def test_a_stream_left_in_the_middle_by_an_error_stops_too(counted, tiny_tokeniz
     assert len(calls) <= 8
 
 
-def test_a_finished_stream_leaves_no_thread(tiny_model, tiny_tokenizer, greedy):
-    list(stream_reply(tiny_model, tiny_tokenizer, CONVERSATIONS[0], greedy))
+def test_a_finished_stream_leaves_no_thread(tiny_model, tiny_tokenizer, path):
+    config = generation_config(tiny_tokenizer, max_new_tokens=20, **GREEDY, **path)
+    list(stream_reply(tiny_model, tiny_tokenizer, CONVERSATIONS[0], config))
     assert writers() == []
 
 
-def test_an_error_in_the_models_thread_reaches_the_reader(tiny_model, tiny_tokenizer, greedy, monkeypatch):
+def test_an_error_of_the_model_reaches_the_reader(tiny_model, tiny_tokenizer, monkeypatch, path):
+    config = generation_config(tiny_tokenizer, max_new_tokens=20, **GREEDY, **path)
     calls = []
     always(tiny_model, tiny_tokenizer("w")["input_ids"][0])
     forward = tiny_model.forward
@@ -364,7 +405,7 @@ def test_an_error_in_the_models_thread_reaches_the_reader(tiny_model, tiny_token
 
     monkeypatch.setattr(tiny_model, "forward", fail_at_the_third)
     with pytest.raises(RuntimeError, match=r"^the device is gone$"):
-        list(stream_reply(tiny_model, tiny_tokenizer, CONVERSATIONS[0], greedy))
+        list(stream_reply(tiny_model, tiny_tokenizer, CONVERSATIONS[0], config))
     assert len(calls) == 3
     assert writers() == []
 

@@ -1,4 +1,4 @@
-"""Replies from transformers' pipeline and from this package, greedy and so the same; the time to a first word."""
+"""Replies from transformers' pipeline and from this package, greedy and so the same; and sampled, as scores are."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ from mh_support.files import read_json, write_json
 WAYS = {
     "pipeline": "pipeline, one by one",
     "pipeline_batched": "pipeline, batched",
-    "ours": "ours, batched and sorted",
+    "generate": "generate, batched and sorted",
+    "ours": "ours",
+    "generate_sampled": "sampled: generate, batched and sorted",
+    "ours_sampled": "sampled: ours",
 }
+# The sampled ways draw other random numbers, so that their texts are no ones that could be compared.
+SAMPLED = ("generate_sampled", "ours_sampled")
 GREEDY: dict[str, Any] = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "repetition_penalty": 1.0}
 PIPELINE_BATCH = 16
 
@@ -29,7 +34,10 @@ def save_prompts(folder: Path, dialogues: Sequence[Any], count: int) -> None:
 def measure_generation(way: str, folder: str, new_tokens: int) -> dict[str, Any]:
     """Reply to all prompts; return seconds, tokens and the replies' text."""
     prompts = read_json(Path(folder) / "prompts.json")
-    reply = _ours(folder, new_tokens) if way == "ours" else _pipeline(folder, new_tokens, batched=way != "pipeline")
+    if way.startswith("pipeline"):
+        reply = _pipeline(folder, new_tokens, batched=way != "pipeline")
+    else:
+        reply = _ours(folder, new_tokens, sampled=way in SAMPLED, generate=way.startswith("generate"))
     reply(prompts[:1])
     started = time.perf_counter()
     replies = reply(prompts)
@@ -51,14 +59,16 @@ def _pipeline(folder: str, new_tokens: int, *, batched: bool) -> Any:
     return reply
 
 
-def _ours(folder: str, new_tokens: int) -> Any:
+def _ours(folder: str, new_tokens: int, *, sampled: bool, generate: bool) -> Any:
     from mh_support.generation import generate_replies, generation_config
     from mh_support.memory import keep_freed_memory
     from mh_support.modeling import load_model, load_tokenizer
 
     keep_freed_memory()  # As scoring does.
     model, tokenizer = load_model(folder), load_tokenizer(folder)
-    config = generation_config(tokenizer, max_new_tokens=new_tokens, **GREEDY)
+    config = generation_config(tokenizer, max_new_tokens=new_tokens, **({} if sampled else GREEDY))
+    if generate:
+        by_generate(config)
 
     def reply(prompts: list[Any]) -> list[str]:
         return [found.text for found in generate_replies(model, tokenizer, prompts, config)]
@@ -66,23 +76,6 @@ def _ours(folder: str, new_tokens: int) -> Any:
     return reply
 
 
-def measure_serving(folder: str, new_tokens: int, conversations: int = 4) -> dict[str, Any]:
-    """Stream replies one after the other; return the median seconds to the first piece, and tokens a second."""
-    from statistics import median
-
-    from mh_support.generation import generation_config, stream_reply
-    from mh_support.modeling import load_model, load_tokenizer
-
-    model, tokenizer = load_model(folder), load_tokenizer(folder)
-    config = generation_config(tokenizer, max_new_tokens=new_tokens, min_new_tokens=new_tokens, **GREEDY)
-    first, rate = [], []
-    for prompt in read_json(Path(folder) / "prompts.json")[: conversations + 1]:
-        started = time.perf_counter()
-        pieces = stream_reply(model, tokenizer, prompt, config)
-        # Pieces are words: the first may be empty, until a word is whole, and random weights may say none.
-        next((piece for piece in pieces if piece), None)
-        first.append(time.perf_counter() - started)
-        for _ in pieces:
-            pass
-        rate.append(new_tokens / (time.perf_counter() - started))
-    return {"first_piece_seconds": median(first[1:]), "tokens_per_second": median(rate[1:])}
+def by_generate(config: Any) -> None:
+    """Have replies written by the model's own `generate`: a setting that the decoder does not know changes nothing."""
+    config.measured = True

@@ -14,21 +14,37 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from mh_support.benchmark.generation import WAYS, measure_generation, measure_serving, save_prompts
+from mh_support.benchmark import serving
+from mh_support.benchmark.generation import WAYS, measure_generation, save_prompts
 from mh_support.benchmark.preparation import SIZES, measure_import, measure_preparation, with_growth, write_rows
 from mh_support.benchmark.processes import in_own_process
-from mh_support.benchmark.results import draw_training, summarise_generation, summarise_training
+from mh_support.benchmark.results import (
+    draw_generation,
+    draw_serving,
+    draw_training,
+    summarise_generation,
+    summarise_scaling,
+    summarise_serving,
+    summarise_training,
+)
+from mh_support.benchmark.scaling import measure_processes
 from mh_support.benchmark.training import (
     ARMS,
+    MAX_LENGTH,
+    TrainingSetup,
     make_model,
     make_setup,
     make_tokenizer,
     measure_arm,
     read_dialogues,
 )
+from mh_support.dialogue import encode_dialogue
 from mh_support.files import write_json
+from mh_support.modeling import STARTER, load_tokenizer, supports_bf16
 
-PARTS = ("training", "generation", "serving", "preparation", "import")
+PARTS = ("training", "generation", "serving", "scaling", "preparation", "import")
+# Dialogues whose perplexity to the starter shows what a way of serving loses.
+LOSS_DIALOGUES = 32
 
 
 @dataclass
@@ -52,6 +68,12 @@ class BenchmarkArguments:
     width: int = field(default=768, metadata={"help": "Width of the model; 768 is GPT-2's."})
     prompts: int = field(default=64, metadata={"help": "Conversations to reply to."})
     new_tokens: int = field(default=64, metadata={"help": "Tokens of a reply."})
+    streams: list[int] = field(
+        default_factory=lambda: list(serving.STREAMS), metadata={"help": "People who are served at once."}
+    )
+    processes: list[int] = field(
+        default_factory=lambda: [1, 2, 4], metadata={"help": "Processes that share the batch of a training step."}
+    )
     sizes: list[int] = field(
         default_factory=lambda: list(SIZES[:2]),
         metadata={"help": "Rows to prepare, one after the other; add 1000000 for a long look."},
@@ -66,12 +88,17 @@ class BenchmarkArguments:
         for name in ("repeats", "batch_size", "steps", "layers", "width", "prompts", "new_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+        if min(self.streams) < 1:
+            raise ValueError(f"streams has {min(self.streams)}; give 1 or more")
+        uneven = [count for count in self.processes if count < 1 or self.batch_size % count]
+        if uneven and "scaling" in self.parts and not self.quick:
+            raise ValueError(f"a batch of {self.batch_size} rows cannot be shared by {uneven[0]} processes evenly")
         if self.quick:
             self.parts, self.repeats, self.batch_size, self.steps = ["training"], 1, 2, 1
 
 
 def run_benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
-    """Measure, and write `benchmark.json` and `training.png` to the output folder.
+    """Measure, and write `benchmark.json` and a picture each of training, generation and serving to the output folder.
 
     Raises:
         ValueError: TRL is not installed and one of its ways is asked for, or there is too little data.
@@ -96,7 +123,9 @@ def run_benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
         if "generation" in arguments.parts:
             results["generation"] = _generation(arguments, folder)
         if "serving" in arguments.parts:
-            results["serving"] = in_own_process(measure_serving, scratch, arguments.new_tokens)
+            results["serving"] = _serving(arguments, scratch, dialogues)
+        if "scaling" in arguments.parts:
+            results["scaling"] = _scaling(arguments, folder, dialogues, tokenizer)
         if "preparation" in arguments.parts:
             results["preparation"] = _preparation(arguments, folder, dialogues)
     if "import" in arguments.parts:
@@ -104,8 +133,9 @@ def run_benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
     results["machine"]["load_after"] = os.getloadavg()[0]
     output = Path(arguments.output_dir)
     write_json(output / "benchmark.json", results)
-    if "training" in results:
-        draw_training(results["training"], output / "training.png")
+    for part, draw in {"training": draw_training, "generation": draw_generation, "serving": draw_serving}.items():
+        if part in results:
+            draw(results[part], output / f"{part}.png")
     return results
 
 
@@ -124,14 +154,16 @@ def _machine() -> dict[str, Any]:
     }
 
 
+def _setup(arguments: BenchmarkArguments, folder: Path, dialogues: Sequence[Any], tokenizer: Any) -> TrainingSetup:
+    bf16 = supports_bf16("cpu") if arguments.bf16 is None else arguments.bf16
+    sizes = {"batch_size": arguments.batch_size, "steps": arguments.steps}
+    return make_setup(folder, dialogues, tokenizer, **sizes, bf16=bf16)
+
+
 def _training(
     arguments: BenchmarkArguments, folder: Path, dialogues: Sequence[Any], tokenizer: Any
 ) -> dict[str, dict[str, Any]]:
-    from mh_support.modeling import supports_bf16
-
-    bf16 = supports_bf16("cpu") if arguments.bf16 is None else arguments.bf16
-    sizes = {"batch_size": arguments.batch_size, "steps": arguments.steps}
-    setup = make_setup(folder, dialogues, tokenizer, **sizes, bf16=bf16)
+    setup = _setup(arguments, folder, dialogues, tokenizer)
     found: dict[str, list[dict[str, Any]]] = {arm: [] for arm in arguments.arms}
     turns = [arm for _ in range(arguments.repeats) for arm in arguments.arms]
     for arm in tqdm(turns, desc="training"):
@@ -145,6 +177,30 @@ def _generation(arguments: BenchmarkArguments, folder: Path) -> dict[str, dict[s
     for way in tqdm([way for _ in range(arguments.repeats) for way in WAYS], desc="generation"):
         found[way].append(in_own_process(measure_generation, way, str(folder), arguments.new_tokens))
     return summarise_generation(found)
+
+
+def _serving(arguments: BenchmarkArguments, scratch: str, dialogues: Sequence[Any]) -> dict[str, dict[str, Any]]:
+    tokenizer = load_tokenizer("starter")
+    texts = [
+        encode_dialogue(tokenizer, dialogue, max_length=MAX_LENGTH).rows[0]["input_ids"]
+        for dialogue in dialogues[:LOSS_DIALOGUES]
+    ]
+    found: dict[str, list[dict[str, Any]]] = {way: [] for way in serving.ways()}
+    for way in tqdm([way for _ in range(arguments.repeats) for way in found], desc="serving"):
+        measured = in_own_process(serving.measure_serving, way, scratch, arguments.new_tokens, arguments.streams)
+        found[way].append(measured)
+    perplexities = {way: in_own_process(serving.measure_perplexity, way, str(STARTER), texts) for way in found}
+    return summarise_serving(found, {way: each["perplexity"] for way, each in perplexities.items()})
+
+
+def _scaling(
+    arguments: BenchmarkArguments, folder: Path, dialogues: Sequence[Any], tokenizer: Any
+) -> dict[str, dict[str, Any]]:
+    setup = _setup(arguments, folder, dialogues, tokenizer)
+    found: dict[str, list[dict[str, Any]]] = {str(count): [] for count in arguments.processes}
+    for count in tqdm([count for _ in range(arguments.repeats) for count in arguments.processes], desc="scaling"):
+        found[str(count)].append(measure_processes(count, setup))
+    return summarise_scaling(found, setup)
 
 
 def _preparation(arguments: BenchmarkArguments, folder: Path, dialogues: Sequence[Any]) -> list[dict[str, Any]]:
