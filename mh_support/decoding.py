@@ -34,7 +34,8 @@ _SETTINGS = {
 def can_decode(model: PreTrainedModel, config: GenerationConfig) -> bool:
     """Say whether the model attends to all that came before, and the config asks for nothing but what is done here."""
     base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if not isinstance(base, torch.nn.Module) or not set(config.to_diff_dict()) <= _SETTINGS:
+    is_model: bool = isinstance(base, torch.nn.Module)
+    if not is_model or not set(config.to_diff_dict()) <= _SETTINGS:
         return False
     takes = inspect.signature(type(base).forward).parameters
     layers = DynamicCache(config=base.config).layers
@@ -189,6 +190,9 @@ class _Pass:
 
 class _Layer(CacheLayerMixin):
     """One layer's keys and values, `(places, heads, columns, width of a head)`; each row's begin at column 0."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
 
     def __init__(self, now: _Pass) -> None:
         super().__init__()

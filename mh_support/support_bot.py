@@ -233,7 +233,7 @@ def _attempted(config: GenerationConfig, attempt: int) -> GenerationConfig:
     seed = getattr(config, "seed", None)
     if seed is None or attempt == 0:
         return config
-    changed = copy.deepcopy(config)
+    changed: Any = copy.deepcopy(config)
     changed.seed = seed + attempt
     return changed
 

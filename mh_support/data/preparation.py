@@ -447,7 +447,9 @@ def _check_leakage(
     """Look for questions in two splits; drop them from training if told, and stop if any is left."""
 
     def shared() -> list[tuple[str, int, str, int]]:
-        rows = {name: Rows(table, places[split_of == code]).messages() for code, name in enumerate(SPLITS)}
+        rows: dict[str, Sequence[Sequence[Message]]] = {
+            name: Rows(table, places[split_of == code]).messages() for code, name in enumerate(SPLITS)
+        }
         return shared_questions(rows, num_proc=_num_proc(arguments))
 
     remedy = "drop_leaks or ignore"

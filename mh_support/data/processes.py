@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -42,7 +42,7 @@ def batches_of(rows: Iterable[Given], size: Callable[[Given], int]) -> Iterator[
         yield batch
 
 
-def in_order(work: Callable[[Given], Made], batches: Iterable[Given], num_proc: int) -> Iterator[Made]:
+def in_order(work: Callable[[Given], Made], batches: Iterable[Given], num_proc: int) -> Generator[Made, None, None]:
     """Yield `work(batch)` of each batch, in order; `work` is a function that other processes can import.
 
     Close the generator, or let it end, and no other process is left.

@@ -211,7 +211,7 @@ def _join_alike(bucket: list[int], owner: Array, groups: _Groups, likeness: Call
         parts = [*others, together]
 
 
-def split_by_question(groups: Sequence[int], *, seed: int) -> list[str]:
+def split_by_question(groups: Sequence[int] | Array, *, seed: int) -> list[str]:
     """Return a split for each row, whole groups together, as near 80/10/10 of the rows as the groups allow.
 
     Raises:
@@ -224,7 +224,7 @@ def split_by_question(groups: Sequence[int], *, seed: int) -> list[str]:
             f"{len(SPLITS)} are needed to split into {', '.join(SPLITS)}; give more dialogues"
         )
     order = array("q", range(len(numbers)))
-    random.Random(seed).shuffle(order)  # type: ignore[arg-type]
+    random.Random(seed).shuffle(order)
     codes = np.zeros(len(numbers), dtype=np.int8)  # of SPLITS: train, until it is put elsewhere
     filled = {"test": 0, "validation": 0}
     for group in order:

@@ -120,9 +120,9 @@ def as_said(examples: Sequence[Example], ordinary: Sequence[str], seed: int) -> 
         beside, turns = (generator.choice(ordinary),), examples[place].turns
         said[place] = replace(examples[place], turns=generator.choice(((*beside, *turns), (*turns, *beside))))
     for place in introduced:
-        first, *turns = examples[place].turns
+        first, *others = examples[place].turns
         who = generator.choice(introductions())
-        said[place] = replace(examples[place], turns=(generator.choice((f"{who} {first}", f"{first} {who}")), *turns))
+        said[place] = replace(examples[place], turns=(generator.choice((f"{who} {first}", f"{first} {who}")), *others))
     return said
 
 

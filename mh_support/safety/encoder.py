@@ -57,7 +57,7 @@ class Member(nn.Module):
         for layer in self.encoder.encoder.layer:
             for parent in list(layer.modules()):
                 for name, child in list(parent.named_children()):
-                    if name in _ADAPTED:
+                    if name in _ADAPTED and isinstance(child, nn.Linear):
                         setattr(parent, name, Adapted(child, rank))
         self.head = nn.Linear(self.encoder.config.hidden_size, classes)
 

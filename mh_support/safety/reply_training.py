@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from mh_support.data.readers import read_file
 from mh_support.data.sources import SAMPLES
 from mh_support.pretraining_text import read_practice
@@ -88,7 +90,7 @@ def set_threshold(
     hard = classifier.log_odds([reply.text for reply in development if reply.label == FINE])
     read = [list(beginnings(text)) for text in ordinary]
     odds = iter(classifier.log_odds([text for several in read for text in several]))
-    calm = [max(next(odds) for _ in several) for several in read]
+    calm = np.array([max(next(odds) for _ in several) for several in read])
     refused = max(above_all_but(hard, arguments.max_hard), above_all_but(calm, arguments.max_ordinary))
     return replace(classifier.about, thresholds={"refused": refused})
 
