@@ -33,7 +33,7 @@ _SETTINGS = {
 
 def can_decode(model: PreTrainedModel, config: GenerationConfig) -> bool:
     """Say whether the model attends to all that came before, and the config asks for nothing but what is done here."""
-    base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base: Any = getattr(model, "get_base_model", lambda: model)()
     is_model: bool = isinstance(base, torch.nn.Module)
     if not is_model or not set(config.to_diff_dict()) <= _SETTINGS:
         return False
