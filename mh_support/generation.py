@@ -114,7 +114,8 @@ def _decoded(
         places = min(at_once, len(waiting))
         decoder, owners = Decoder(model, places, columns=len(longest) + config.max_new_tokens), {}
         while True:
-            free, joining = places - len(decoder.rows), []
+            free = places - len(decoder.rows)
+            joining: list[Row] = []
             # Some together, since a pass over one short prompt costs nearly as much; and none once twice as many have
             # room, which is made when these are done.
             while waiting and free >= max(1, places // 8) and len(joining) < free:
