@@ -654,6 +654,8 @@ def test_a_crisis_model_joins_ours_and_replies_are_counted(monkeypatch, launched
     counts = tmp_path / "counts.json"
     flags = ["--crisis_model", "me/crisis", "--crisis_labels", "LABEL_1=suicide", "LABEL_2=self-harm"]
     app.main(["--model", str(model), "--counts", str(counts), *flags])
+    # Up to sixteen people are answered from one batch.
+    assert (bots[0].batcher.model is bots[0].model, bots[0].batcher.at_once) == (True, 16)
     assert bots[0].classifiers == [crisis_classifier(), "theirs"] and bots[0].counts.path == counts
     assert asked == [("me/crisis", {"LABEL_1": "suicide", "LABEL_2": "self-harm"})]
     with pytest.raises(ValueError, match=r"^--crisis_labels are of a model; name it with --crisis_model$"):
