@@ -34,7 +34,7 @@ _SETTINGS = {
 def can_decode(model: PreTrainedModel, config: GenerationConfig) -> bool:
     """Say whether the model attends to all that came before, and the config asks for nothing but what is done here."""
     base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if not isinstance(base, torch.nn.Module) or not set(config.to_diff_dict()) <= _SETTINGS:
+    if not set(config.to_diff_dict()) <= _SETTINGS:
         return False
     takes = inspect.signature(type(base).forward).parameters
     layers = DynamicCache(config=base.config).layers
@@ -217,17 +217,18 @@ class _Layer(CacheLayerMixin):
     def _room(self, states: torch.Tensor) -> torch.Tensor:
         return states.new_zeros(self.now.places, states.shape[1], self.now.room, states.shape[3])
 
-    def _wide(self, kept: torch.Tensor) -> torch.Tensor:
+    def _wide(self, kept: Any) -> torch.Tensor:
         """Return what is kept with room for the pass; zeros, since not even a masked value may be NaN."""
         columns = kept.shape[2]
         if self.now.width <= columns:
-            return kept
+            return kept  # type: ignore[no-any-return]
         more = -(-(self.now.width - columns) // _COLUMNS) * _COLUMNS
         return torch.nn.functional.pad(kept, (0, 0, 0, more))
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy a row's keys and values to another place."""
-        for kept in (self.keys, self.values):
+        both: tuple[Any, Any] = (self.keys, self.values)
+        for kept in both:
             kept[target, :, :length] = kept[source, :, :length]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:

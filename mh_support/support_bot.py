@@ -233,7 +233,7 @@ def _attempted(config: GenerationConfig, attempt: int) -> GenerationConfig:
     if seed is None or attempt == 0:
         return config
     changed = copy.deepcopy(config)
-    changed.seed = seed + attempt
+    changed.seed = seed + attempt  # type: ignore[attr-defined]
     return changed
 
 
