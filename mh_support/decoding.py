@@ -33,7 +33,7 @@ _SETTINGS = {
 
 def can_decode(model: PreTrainedModel, config: GenerationConfig) -> bool:
     """Say whether the model attends to all that came before, and the config asks for nothing but what is done here."""
-    base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base: Any = getattr(model, "get_base_model", lambda: model)()
     if not set(config.to_diff_dict()) <= _SETTINGS:
         return False
     takes = inspect.signature(type(base).forward).parameters
@@ -217,11 +217,11 @@ class _Layer(CacheLayerMixin):
     def _room(self, states: torch.Tensor) -> torch.Tensor:
         return states.new_zeros(self.now.places, states.shape[1], self.now.room, states.shape[3])
 
-    def _wide(self, kept: Any) -> torch.Tensor:
+    def _wide(self, kept: Any) -> Any:
         """Return what is kept with room for the pass; zeros, since not even a masked value may be NaN."""
         columns = kept.shape[2]
         if self.now.width <= columns:
-            return kept  # type: ignore[no-any-return]
+            return kept
         more = -(-(self.now.width - columns) // _COLUMNS) * _COLUMNS
         return torch.nn.functional.pad(kept, (0, 0, 0, more))
 
