@@ -34,8 +34,7 @@ _SETTINGS = {
 def can_decode(model: PreTrainedModel, config: GenerationConfig) -> bool:
     """Say whether the model attends to all that came before, and the config asks for nothing but what is done here."""
     base: Any = getattr(model, "get_base_model", lambda: model)()
-    is_model: bool = isinstance(base, torch.nn.Module)
-    if not is_model or not set(config.to_diff_dict()) <= _SETTINGS:
+    if not set(config.to_diff_dict()) <= _SETTINGS:
         return False
     takes = inspect.signature(type(base).forward).parameters
     layers = DynamicCache(config=base.config).layers
@@ -191,9 +190,6 @@ class _Pass:
 class _Layer(CacheLayerMixin):
     """One layer's keys and values, `(places, heads, columns, width of a head)`; each row's begin at column 0."""
 
-    keys: torch.Tensor
-    values: torch.Tensor
-
     def __init__(self, now: _Pass) -> None:
         super().__init__()
         self.now = now
@@ -221,7 +217,7 @@ class _Layer(CacheLayerMixin):
     def _room(self, states: torch.Tensor) -> torch.Tensor:
         return states.new_zeros(self.now.places, states.shape[1], self.now.room, states.shape[3])
 
-    def _wide(self, kept: torch.Tensor) -> torch.Tensor:
+    def _wide(self, kept: Any) -> Any:
         """Return what is kept with room for the pass; zeros, since not even a masked value may be NaN."""
         columns = kept.shape[2]
         if self.now.width <= columns:
@@ -231,7 +227,8 @@ class _Layer(CacheLayerMixin):
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy a row's keys and values to another place."""
-        for kept in (self.keys, self.values):
+        both: tuple[Any, Any] = (self.keys, self.values)
+        for kept in both:
             kept[target, :, :length] = kept[source, :, :length]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:

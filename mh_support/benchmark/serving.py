@@ -147,7 +147,7 @@ def _converted(way: str, folder: str) -> tuple[Any, Callable[[Sequence[int]], li
         threads = torch.get_num_threads()
         generator = ctranslate2.Generator(output, device="cpu", compute_type=kind, intra_threads=threads)
     tokenizer = load_tokenizer(folder)
-    return generator, lambda ids: [str(tokenizer.convert_ids_to_tokens(int(token))) for token in ids]
+    return generator, lambda ids: list(tokenizer.convert_ids_to_tokens(list(ids)))
 
 
 def _with_whole_vocabulary(folder: str, copy: Path) -> Path:
