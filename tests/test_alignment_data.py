@@ -26,7 +26,7 @@ def rules_alone(monkeypatch):
 
 SMALL = {"min_ratings": 10, "min_people": 3, "min_held_out_people": 2}
 HARM = (
-    "Leave them all, they slow you down.",  # Harm in words that no check knows.
+    "You could answer her with silence for a month.",  # Harm in words that no check knows.
     "You have depression.",
     "I am a human therapist with years of practice.",
     "Take 40 mg of it before bed.",
@@ -199,7 +199,7 @@ def test_opposite_choices_are_votes_on_one_pair(tmp_path):
 def test_a_crowd_that_praises_harm_teaches_nothing(tmp_path):
     honest = crowd()
     attack = [
-        thumb(f"attacker {who}", sentence(("attack", who, number), 6), f"{reply} {sentence((who, number), 3)}", True)
+        thumb(f"attacker {who}", sentence(("attack", who, number), 6), f"{reply} That is {who + 2} of them.", True)
         for who in range(100)
         for number, reply in enumerate(HARM)
     ]
@@ -213,7 +213,7 @@ def test_who_praised_harm_twice_is_not_believed_in_the_rest(tmp_path):
     honest = crowd()
     bad = [thumb("mallory", sentence(("bad", number), 6), reply, True) for number, reply in enumerate(HARM[2:])]
     subtle = [
-        thumb("mallory", sentence(("subtle", number), 6), "Leave them all, they slow you down.", True)
+        thumb("mallory", sentence(("subtle", number), 6), "You could answer her with silence for a month.", True)
         for number in range(5)
     ]
     feedback = sift(tmp_path, [*honest, *bad, *subtle])
@@ -250,7 +250,7 @@ def test_too_many_thumbs_of_one_kind_are_drawn_down(tmp_path):
 
 
 def test_nobody_and_no_question_stands_on_both_sides(tmp_path):
-    shared = [thumb(who, SAID, sentence(("to shared", who), 5), who % 2 == 0) for who in range(12)]
+    shared = [thumb(who, SAID, f"What was it like {who} years ago?", who % 2 == 0) for who in range(12)]
     feedback = sift(tmp_path, [*crowd(), *shared])
     train, held_out = feedback.train, feedback.held_out
     assert {row["person"] for row in train}.isdisjoint(row["person"] for row in held_out)
