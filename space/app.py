@@ -79,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
         help="Its labels that stand for a danger, such as 'LABEL_1=suicide' (a Space's variable: parted by commas).",
     )
     made.add_argument("--api_key", default=variable("API_KEY"), help="Key that /v1 asks for; by default it is open.")
-    made.add_argument("--mcp", action="store_true", help="Offer the chat as an MCP tool too; needs gradio[mcp].")
+    made.add_argument("--mcp", action="store_true", help="Offer the chat as an MCP tool too; needs the extra mcp.")
     made.add_argument(
         "--concurrency", type=int, default=AT_ONCE, help="Replies to write at a time; others wait their turn."
     )

@@ -83,10 +83,10 @@ def serving():
     servers = []
 
     def start(bot, **options):
-        port = options.pop("port", None)
+        port, mcp = options.pop("port", None), options.pop("mcp", False)
         server = build_server(bot, **options)
         servers.append(server)
-        return server, launch(server, host="127.0.0.1", port=port, block=False)
+        return server, launch(server, host="127.0.0.1", port=port, mcp=mcp, block=False)
 
     yield start
     for server in servers:

@@ -27,10 +27,12 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from gradio_client.utils import QueueError
 from load_page import Figures, from_queue
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
 from openai import AuthenticationError, OpenAI
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from page_fixtures import CRISIS, REPLY, ScriptedBot, assistant, serving, until, user  # noqa: F401
+from page_fixtures import CRISIS, PIECES, REPLY, ScriptedBot, assistant, serving, until, user  # noqa: F401
 from training_fixtures import one_thread, save_model  # noqa: F401
 
 import mh_support.chat_page.replies
@@ -714,8 +716,33 @@ def test_the_mcp_tool_needs_its_package(model, capfd, monkeypatch):
     monkeypatch.setattr(mh_support.chat_page.server, "find_spec", lambda name: None)
     with pytest.raises(SystemExit):
         mh_support.cli.run(lambda: app.main(["--model", str(model), "--port", str(free_port()), "--mcp"]))
-    said = "error: the MCP server needs a package that is not installed; run: pip install 'gradio[mcp]'\n"
+    said = "error: the MCP server needs a package that is not installed; run: pip install 'mh-support[mcp]'\n"
     assert capfd.readouterr().err.endswith(said)
+
+
+def test_a_crisis_over_mcp_is_answered_as_everywhere_and_so_is_all_else(serve, tiny_tokenizer):
+    bot = ScriptedBot(tiny_tokenizer)
+    _, address = serve(bot, mcp=True)
+    asked = [{"messages": [user("I feel alone.")]}, {"messages": [user(CRISIS)], "country": "GB"}]
+    too_long = {"messages": [user("x" * 9_000)]}
+
+    async def visit():
+        async with (
+            streamable_http_client(f"{address}gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            tools = (await session.list_tools()).tools
+            return tools, [await session.call_tool("chat", arguments) for arguments in (*asked, too_long)]
+
+    (tool,), (reply, urgent, refused) = asyncio.run(visit())
+    assert tool.name == "chat" and "behind the crisis check and the check of replies" in tool.description
+    assert tool.inputSchema["required"] == ["messages"]
+    expected = crisis_reply(assess([user(CRISIS)]), resources_for("GB"), 0)
+    assert ast.literal_eval(reply.content[0].text) == {"kind": "model", "text": REPLY, "proof": ""}
+    assert ast.literal_eval(urgent.content[0].text) == {"kind": "crisis", "text": expected, "proof": ""}
+    assert refused.isError and "a message has 9000 characters; the most is 4000" in refused.content[0].text
+    assert bot.given == list(PIECES)
 
 
 def test_an_mcp_server_that_does_not_start_is_said_and_nothing_is_served(tiny_tokenizer, monkeypatch):

@@ -119,7 +119,7 @@ def launch(
         ValueError: `mcp` is asked for and its package is not installed, or Gradio cannot start it.
     """
     if mcp and find_spec("mcp") is None:  # Gradio itself would go on without it.
-        raise ValueError("the MCP server needs a package that is not installed; run: pip install 'gradio[mcp]'")
+        raise ValueError("the MCP server needs a package that is not installed; run: pip install 'mh-support[mcp]'")
     _, address, _ = server.launch(
         server_name=host,
         server_port=port,
