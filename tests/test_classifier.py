@@ -318,12 +318,6 @@ def test_arguments_that_cannot_be_are_refused(wrong: dict[str, float]) -> None:
         CrisisArguments(**wrong)  # type: ignore[arg-type]
 
 
-def test_nobody_in_the_ordinary_messages_is_in_danger(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [{"topic": "work", "messages": said(f"The bus was late, number {number}.")} for number in range(30)]
-    monkeypatch.setattr(training, "read_practice_rows", lambda: [*rows, {"topic": "risk", "messages": said(HINT)}])
-    assert len(training._ordinary()) == 30 and HINT not in training._ordinary()
-
-
 def test_each_pass_reads_every_message_once_as_somebody_else_might_say_it() -> None:
     examples = [Example("crisis", "abuse", (f"The quick brown fox number {number}.", "Yes.")) for number in range(240)]
     said = as_said(examples, ["Good morning."], seed=1)

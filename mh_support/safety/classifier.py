@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 CRISIS_CLASSIFIER = Path(__file__).resolve().parent / "crisis_classifier.safetensors"
 REPLY_CLASSIFIER = Path(__file__).resolve().parent / "reply_classifier.safetensors"
-# Longer texts are read in windows of so many tokens, each beginning so many before the last one's end.
-WINDOW, OVERLAP = 64, 24
+# Longer texts are read in windows of so many tokens, each beginning so many before the last one's end. A letter of 130
+# words fits in one: parts of a letter look more alarming than the whole.
+WINDOW, OVERLAP = 192, 64
 _BATCH = 32
 
 

@@ -15,10 +15,8 @@ from torch import nn
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 
 from mh_support.modeling import supports_bf16
-from mh_support.safety.classifier import About, TextClassifier, as_read
+from mh_support.safety.classifier import WINDOW, About, TextClassifier, as_read
 from mh_support.safety.encoder import Member, encoder_tokenizer
-
-LONGEST = 96  # Tokens read of a text; one message in a hundred is longer.
 
 
 class Labelled(NamedTuple):
@@ -34,7 +32,7 @@ class ClassifierArguments:
 
     members: int = field(default=1, metadata={"help": "Encoders, trained apart, whose opinions are averaged."})
     rank: int = field(default=16, metadata={"help": "Rank of the adapters."})
-    epochs: int = field(default=4, metadata={"help": "Passes over the texts."})
+    epochs: int = field(default=3, metadata={"help": "Passes over the texts."})
     batch_size: int = field(default=64, metadata={"help": "Texts a batch."})
     learning_rate: float = field(default=1e-3, metadata={"help": "AdamW's peak learning rate."})
     seed: int = field(default=42, metadata={"help": "Seed of what is held out and of the training."})
@@ -56,7 +54,7 @@ def fit(passes: Sequence[Sequence[Labelled]], names: tuple[str, ...], arguments:
     texts = [one for labelled in passes for one in labelled]
     rows = Dataset.from_dict(
         {
-            **tokenizer([as_read(one.text) for one in texts], truncation=True, max_length=LONGEST),
+            **tokenizer([as_read(one.text) for one in texts], truncation=True, max_length=WINDOW),
             "labels": [0 if one.name is None else 1 + names.index(one.name) for one in texts],
         }
     )
