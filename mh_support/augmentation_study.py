@@ -62,7 +62,7 @@ class StudyArguments:
     limit: int | None = field(default=None, metadata={"help": "Score this many held-out contexts, for a quick look."})
     max_new_tokens: int = field(default=64, metadata={"help": "Tokens a scored or grown reply has at most."})
     seed: int = field(default=42, metadata={"help": "First seed of the training; of the parts and the intervals too."})
-    n_resamples: int = field(default=1000, metadata={"help": "Bootstrap resamples for the 95 % intervals."})
+    n_resamples: int = field(default=1000, metadata={"help": "Bootstrap resamples for the 95 %% intervals."})
 
     def __post_init__(self) -> None:
         for method in self.methods:

@@ -55,7 +55,7 @@ class ScoringArguments:
     batch_size: int = field(default=BATCH_SIZE, metadata={"help": "Replies generated at once, at most."})
     max_new_tokens: int = field(default=MAX_NEW_TOKENS, metadata={"help": "Tokens a reply has at most."})
     seed: int = field(default=42, metadata={"help": "Seed of sampling, random replies and intervals."})
-    n_resamples: int = field(default=1000, metadata={"help": "Bootstrap resamples for the 95 % intervals."})
+    n_resamples: int = field(default=1000, metadata={"help": "Bootstrap resamples for the 95 %% intervals."})
 
     def __post_init__(self) -> None:
         for name in ("limit", "train_items", "batch_size", "max_new_tokens", "n_resamples"):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import runpy
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from transformers.utils import logging
@@ -238,6 +240,16 @@ def test_help_names_every_option_and_exits_with_0(parser, capsys):
     text = capsys.readouterr().out
     assert stopped.value.code == 0
     assert all(word in text for word in ("--config FILE", "--output_dir", "Rate, in %.", "--colour"))
+
+
+RECIPES = sorted((Path(__file__).resolve().parent.parent / "recipes").glob("*.py"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
+def test_every_recipe_says_what_it_can_be_told(recipe, capsys):
+    with pytest.raises(SystemExit, match="^0$"):
+        runpy.run_path(str(recipe))["main"](["--help"])
+    assert capsys.readouterr().out.startswith("usage: ")
 
 
 # ---- one line and an exit code ---------------------------------------------------------------------------------------

@@ -756,7 +756,7 @@ def test_a_space_holds_the_app_the_package_and_the_models_name(publish, hub, tra
         for pattern in ("*.py", "*.json", "py.typed", "*.html", "*.css", "*.js", "*.svg")
         for path in (ROOT / "mh_support").rglob(pattern)
     }
-    expected.add("mh_support/safety/crisis_classifier.safetensors")
+    expected |= {f"mh_support/safety/{name}_classifier.safetensors" for name in ("crisis", "reply")}
     assert package == {name for name in expected if name.split("/")[1] not in ("samples", "starter")}
     for name in [*package, "app.py", "requirements.txt"]:
         assert there[name] == (ROOT / name if "/" in name else ROOT / "space" / name).read_bytes()
@@ -765,6 +765,7 @@ def test_a_space_holds_the_app_the_package_and_the_models_name(publish, hub, tra
     assert sorted(name for name in others if not name.startswith("mh_support/chat_page/")) == [
         "mh_support/rating/report.html",
         "mh_support/safety/crisis_classifier.safetensors",
+        "mh_support/safety/reply_classifier.safetensors",
     ]
 
 

@@ -26,7 +26,7 @@ class AnalyseArguments:
     """How intervals are drawn."""
 
     seed: int = field(default=42, metadata={"help": "Seed of the intervals."})
-    n_resamples: int = field(default=1000, metadata={"help": "Bootstrap resamples for the 95 % intervals."})
+    n_resamples: int = field(default=1000, metadata={"help": "Bootstrap resamples for the 95 %% intervals."})
 
     def __post_init__(self) -> None:
         if self.n_resamples < 1:

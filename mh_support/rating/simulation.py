@@ -38,7 +38,7 @@ class SimulateArguments:
     """How well simulated raters read, and how the intervals are drawn."""
 
     noise: float = field(default=15, metadata={"help": "Standard deviation of a rater's reading, in points of 100."})
-    n_resamples: int = field(default=1000, metadata={"help": "Bootstrap resamples for the 95 % intervals."})
+    n_resamples: int = field(default=1000, metadata={"help": "Bootstrap resamples for the 95 %% intervals."})
 
     def __post_init__(self) -> None:
         if not 0 <= self.noise <= 100:

@@ -12,8 +12,8 @@ from functools import cache
 from importlib.resources import files
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
-# So many different common words of another language, that share of all, and that many times those of English.
-_LEAST, _SHARE, _TIMES = 3, 0.25, 2
+# So many different words, so many of them common ones of another language, that share, and that many times those of English.
+_WORDS, _LEAST, _SHARE, _TIMES = 6, 3, 0.25, 2
 # As many letters that are not Latin, and that share of all letters.
 _LETTERS, _FOREIGN_LETTERS = 6, 0.5
 
@@ -35,7 +35,7 @@ def is_foreign(text: str) -> bool:
     if foreign >= _LETTERS and foreign >= _FOREIGN_LETTERS * len(letters):
         return known < _LEAST
     common = max(len(words & own) for own in others)
-    return common >= max(_LEAST, _SHARE * len(words), _TIMES * known)
+    return len(words) >= _WORDS and common >= max(_LEAST, _SHARE * len(words), _TIMES * known)
 
 
 @cache
