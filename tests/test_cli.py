@@ -247,9 +247,9 @@ RECIPES = sorted((Path(__file__).resolve().parent.parent / "recipes").glob("*.py
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
 def test_every_recipe_says_what_it_can_be_told(recipe, capsys):
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         runpy.run_path(str(recipe))["main"](["--help"])
-    assert capsys.readouterr().out.startswith("usage: ")
+    assert f"recipes/{recipe.name}" in capsys.readouterr().out
 
 
 # ---- one line and an exit code ---------------------------------------------------------------------------------------
