@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
-# So many different words; so many of them another language's common ones, that share, and so many times those of English.
+# So many words; so many of them another language's common ones, that share, and so many times those of English.
 _WORDS, _LEAST, _SHARE, _TIMES = 6, 3, 0.25, 2
 # As many letters that are not Latin, and that share of all letters.
 _LETTERS, _FOREIGN_LETTERS = 6, 0.5
