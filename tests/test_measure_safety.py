@@ -311,5 +311,5 @@ def test_the_labels_that_come_with_the_package_hold_no_text() -> None:
 def test_the_check_does_no_worse_than_it_did() -> None:
     """A floor, well below which is a fault; what the check reaches is measured by the recipe and told in the README."""
     result = measure(SETS["test"])
-    assert result["recall"]["count"] >= 370
-    assert result["false_positives"]["count"] <= 35
+    assert result["recall"]["count"] >= 400
+    assert result["false_positives"]["count"] <= 42
