@@ -505,12 +505,12 @@ def careful(tiny_model, tiny_tokenizer):
 
 
 def test_after_a_concern_the_model_answers_and_a_direct_question_follows(careful, scripted):
-    scripted([f"{HEARD} ", "Go on."])
+    scripted([f"{HEARD} ", "What was it like?"])
     stream = careful.stream(said(UNEASY))
     pieces = list(stream)
     assessment = assess(said(UNEASY), classifiers=[Lanterns()])
     assert stream.kind == "concern"
-    assert pieces == [f"{HEARD} ", "Go on.", "\n\n" + check_in(assessment, 0)]
+    assert pieces == [f"{HEARD} ", "What was it like?", "\n\n" + check_in(assessment, 0)]
     assert asked_about(stream.text) == {"abuse"}
 
 
@@ -539,7 +539,7 @@ def test_the_question_follows_a_safe_reply_too(careful, scripted):
 
 
 def test_stopping_stops_the_model_and_leaves_the_question_unasked(careful, scripted):
-    script = scripted([f"{HEARD} ", "Go on."])
+    script = scripted([f"{HEARD} ", "What was it like?"])
     stream = careful.stream(said(UNEASY))
     assert next(stream) == f"{HEARD} "
     stream.close()
