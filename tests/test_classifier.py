@@ -153,11 +153,17 @@ def test_it_hears_what_no_phrase_of_the_rules_holds() -> None:
 
 
 def test_each_text_has_odds_of_its_own_whatever_stands_beside_it() -> None:
-    texts = [HINT, CALM, "", "\U0001f642", "by the weekend i wont be a problem for anyone", "lantern " * 3000]
+    texts = [HINT, CALM, "by the weekend i wont be a problem for anyone", "lantern " * 3000]
     together = crisis_classifier().log_odds(texts)
-    assert together.shape == (6,) and np.isfinite(together).all()
+    assert together.shape == (4,) and np.isfinite(together).all()
     alone = [crisis_classifier().log_odds([text])[0] for text in texts]
     assert np.allclose(together, alone, atol=1e-3)
+
+
+@pytest.mark.parametrize("said", ["", "\U0001f642", "ok", "bye", "idk.", "Tonight!", "go on", "s t o p"])
+def test_a_word_or_two_is_left_to_the_rules(said: str) -> None:
+    assert crisis_classifier().log_odds([said]).tolist() == [-np.inf]
+    assert crisis_classifier().suspect([said]) == [None]
 
 
 def test_a_hint_far_into_a_long_letter_is_read() -> None:

@@ -30,6 +30,8 @@ REPLY_CLASSIFIER = Path(__file__).resolve().parent / "reply_classifier.safetenso
 # Longer texts are read in windows of so many tokens, each beginning so many before the last one's end. A letter of 130
 # words fits in one: parts of a letter look more alarming than the whole.
 WINDOW, OVERLAP = 192, 64
+# A word or two ("ok", "bye") says too little to a classifier that has read whole messages; the rules read them.
+FEWEST_WORDS = 3
 _BATCH = 32
 
 
@@ -81,7 +83,8 @@ class TextClassifier:
     def log_odds(self, texts: Sequence[str]) -> np.ndarray:
         """Return each text's log-odds of something wrong, `(texts,)`; of a long text, those of its worst window.
 
-        Of a text that is clearly not English they are minus infinity: the classifier would guess.
+        Of a text that is clearly not English, or of fewer words than FEWEST_WORDS, they are minus infinity: the
+        classifier would guess.
         """
         return self._read(texts)[0]
 
@@ -133,7 +136,11 @@ class TextClassifier:
     def _windows(self, texts: Sequence[str]) -> list[tuple[int, list[int]]]:
         """Return windows of tokens, each with the number of its text."""
         plain = [(number, without_disguises(text)) for number, text in enumerate(texts)]
-        read = [(number, neutral(text)) for number, text in plain if not is_foreign(text)]
+        read = [
+            (number, neutral(text))
+            for number, text in plain
+            if len(text.split()) >= FEWEST_WORDS and not is_foreign(text)
+        ]
         if not read:
             return []
         numbers, said = zip(*read, strict=True)
