@@ -11,8 +11,7 @@ not repeat itself, and
 
 are both at least those of a stated share of the model's own answers to the run's validation contexts. So the threshold
 is in each model's own measure, and known before. People's replies would be no threshold: to a small model they are far
-less likely than what it says itself (a median of -4.0 nats a token against -1.9 with the demo's run), and all would
-pass. Both are in nats, and higher is better.
+less likely than what it says itself, and all would pass. Both are in nats, and higher is better.
 """
 
 from __future__ import annotations

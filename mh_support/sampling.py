@@ -10,7 +10,7 @@ from transformers import GenerationConfig
 
 # What `generate` takes where a config leaves it open.
 _TOP_K = 50
-# Without top_k, top_p is looked for among so many first: sorting a whole vocabulary takes longer than the model.
+# Without top_k, top_p is looked for among so many first: sorting a whole vocabulary takes long.
 _CANDIDATES = 256
 
 

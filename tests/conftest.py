@@ -16,6 +16,11 @@ os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hf_home_")
 for name in ("HF_HUB_OFFLINE", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE", "HF_DATASETS_CACHE"):
     os.environ.pop(name, None)
 
+# Workers of pytest-xdist share the processors, for torch and for what the tests start.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    threads = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+
 END = "<|endoftext|>"
 SENTENCES = (
     "I feel so alone since I moved here, and nobody calls.",

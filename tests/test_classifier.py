@@ -166,11 +166,18 @@ def test_a_word_or_two_is_left_to_the_rules(said: str) -> None:
     assert crisis_classifier().suspect([said]) == [None]
 
 
+@pytest.mark.parametrize("said", ["can't.go.on", "I'm done", "no_more_me"])
+def test_words_are_counted_whatever_parts_them(said: str) -> None:
+    assert np.isfinite(crisis_classifier().log_odds([said])).all()
+
+
 def test_a_hint_far_into_a_long_letter_is_read() -> None:
     letter = "We had a lovely week at the lake and the children swam every day. " * (WINDOW // 4)
     hint = "By the weekend I won't be a problem for anyone any more."
     calm, alarming = crisis_classifier().log_odds([letter, f"{letter} {hint}"])
     assert alarming > calm + 1
+    (heard,) = crisis_classifier().suspect([f"{letter} {hint}"])
+    assert heard is not None and heard.level == "crisis"
 
 
 def test_disguises_are_taken_off_first() -> None:

@@ -1,9 +1,9 @@
 """From a data set to clean, scrubbed, de-duplicated splits, with a report of what happened to every row.
 
 Rows stream through, in several processes where there are many, into an Arrow file on disk; the splits are read from
-there. Memory holds numbers alone: 8 bytes for a row that is kept, and about 110 while questions are compared. Two
-kinds of source are held as a whole while they are read: a .json file, which is one value, and EmpatheticDialogues,
-whose conversations may be scattered.
+there. Memory holds numbers alone: 8 bytes for a row that is kept, and more while questions are compared, as
+`recipes/benchmark.py --parts preparation` tells. Two kinds of source are held as a whole while they are read: a .json
+file, which is one value, and EmpatheticDialogues, whose conversations may be scattered.
 """
 
 from __future__ import annotations

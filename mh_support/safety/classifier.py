@@ -8,6 +8,7 @@ recipes/train_crisis_classifier.py and recipes/train_reply_classifier.py train t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -32,6 +33,8 @@ REPLY_CLASSIFIER = Path(__file__).resolve().parent / "reply_classifier.safetenso
 WINDOW, OVERLAP = 192, 64
 # A word or two ("ok", "bye") says too little to a classifier that has read whole messages; the rules read them.
 FEWEST_WORDS = 3
+# Spaces need not part them, as in "can't.go.on".
+_WORDS = re.compile(r"[^\W_]+")
 _BATCH = 32
 
 
@@ -139,7 +142,7 @@ class TextClassifier:
         read = [
             (number, neutral(text))
             for number, text in plain
-            if len(text.split()) >= FEWEST_WORDS and not is_foreign(text)
+            if len(_WORDS.findall(text)) >= FEWEST_WORDS and not is_foreign(text)
         ]
         if not read:
             return []

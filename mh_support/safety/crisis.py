@@ -79,7 +79,7 @@ def assess(
     `classifiers` are the one that comes with the package unless others are given; with none, the rules stand alone. Any
     of them may raise the level, and none lowers it.
 
-    `known` remembers how words are spelt plainly from call to call, which is several times quicker. Give a dictionary
+    `known` remembers how words are spelt plainly from call to call, which is quicker. Give a dictionary
     only where the words may be kept so long, as while a data set is read; by default nothing outlives the call.
 
     Raises ValueError for a message without a known role or without a text.
