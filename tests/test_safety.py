@@ -1412,6 +1412,56 @@ def test_what_is_no_disguise_is_left_alone(innocent):
     assert assess(said(innocent)).level == "none"
 
 
+# The classifier leaves a word or two to the rules.
+@pytest.mark.parametrize(
+    ("level", "category", "messages"),
+    [
+        ("crisis", "suicide", "suicidal; Want death.; unalive me; die tonight; Goodbye forever; got rope; took pills"),
+        ("concern", "suicide", "end it; no point; I'm done; bye everyone; kms; kill me"),
+        ("crisis", "self-harm", "cut myself; cutting again; Slit wrists; self-harm; selfharming"),
+        ("concern", "self-harm", "cutting"),
+        ("crisis", "abuse", "he hits; Dad hits; raped me; was raped; Not safe."),
+        ("concern", "abuse", "abused; he's here"),
+        ("emergency", "abuse", "kidnapped"),
+        ("crisis", "harm to others", "kill everyone; stab him"),
+        ("concern", "harm to others", "kill him"),
+        ("crisis", "eating disorder", "purging; purged again"),
+        ("concern", "eating disorder", "not eating"),
+        (
+            "emergency",
+            "medical emergency",
+            "overdosed; 999; call 999; need ambulance; choking; chest pain; not breathing",
+        ),
+        ("concern", "medical emergency", "Heart attack.; bleeding"),
+        ("crisis", "someone else at risk", "son suicidal; he jumped"),
+        ("emergency", "someone else at risk", "Mom overdosed; friend unconscious"),
+    ],
+)
+def test_a_word_or_two_can_be_enough(level, category, messages):
+    heard = {message: assess(said(message)) for message in messages.split("; ")}
+    assert {message: found.level for message, found in heard.items()} == dict.fromkeys(heard, level)
+    assert all(category in found.categories for found in heard.values())
+
+
+@pytest.mark.parametrize(
+    "innocent",
+    [
+        "ok",
+        "bye",
+        "Good night.",
+        "I'm fine",
+        "no",
+        "hi there",
+        "the bridge",
+        "gone fishing",
+        "dead tired",
+        "cutting grass",
+    ],
+)
+def test_a_word_or_two_of_every_day_is_left_alone(innocent):
+    assert assess(said(innocent)).level == "none"
+
+
 @pytest.mark.parametrize(
     ("message", "words"),
     [
@@ -1435,6 +1485,7 @@ def test_plain_words(message, words):
     ("written", "plain"),
     [
         ("su*cide", "suicide"),
+        ("999", "999"),
         ("f*nny", "fnny"),
         ("killlll", "kill"),
         ("sooo", "so"),

@@ -34,7 +34,7 @@ WINDOW, OVERLAP = 192, 64
 # A word or two ("ok", "bye") says too little to a classifier that has read whole messages; the rules read them.
 FEWEST_WORDS = 3
 # Spaces need not part them, as in "can't.go.on".
-_WORDS = re.compile(r"[^\W_]+")
+_WORDS = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 _BATCH = 32
 
 

@@ -188,7 +188,7 @@ def plain_word(written: str) -> str:
     word = _NOT_A_LETTER.sub("", word.lower().rstrip("!").lstrip("@"))
     if word not in tables.words and not word.isalpha() and not word.isdigit():
         word = _undisguised(word)
-    if re.search(r"(.)\1\1", word):
+    if re.search(r"(.)\1\1", word) and not word.isdigit():
         word = tables.disguised.get(_squeezed(word), re.sub(r"(.)\1\1+", r"\1", word))
     word = tables.words.get(word, tables.slips.get(word, word))
     if len(word) > 6 and " " not in word:
