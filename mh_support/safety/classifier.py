@@ -19,6 +19,7 @@ from mh_support.files import replacing
 from mh_support.safety.identities import neutral
 from mh_support.safety.languages import is_foreign
 from mh_support.safety.plain_words import without_disguises
+from mh_support.safety.together import Together
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,6 +83,10 @@ class TextClassifier:
     members: tuple[Member, ...] = field(repr=False)
     tokenizer: PreTrainedTokenizerBase = field(repr=False)
     about: About
+    _together: Together[list[int], tuple[float, int]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_together", Together(self._read_windows))
 
     def log_odds(self, texts: Sequence[str]) -> np.ndarray:
         """Return each text's log-odds of something wrong, `(texts,)`; of a long text, those of its worst window.
@@ -117,24 +122,33 @@ class TextClassifier:
     def _read(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return the log-odds of something wrong and the likeliest name of each text, both `(texts,)`."""
         import numpy as np
-        import torch
 
         odds, kinds = np.full(len(texts), -np.inf), np.zeros(len(texts), dtype=int)
+        windows = self._windows(texts)
+        found = self._together([ids for _, ids in windows]) if windows else []
+        for (owner, _), (value, kind) in zip(windows, found, strict=True):
+            if value > odds[owner]:
+                odds[owner], kinds[owner] = value, kind
+        return odds, kinds
+
+    def _read_windows(self, windows: Sequence[list[int]]) -> list[tuple[float, int]]:
+        """Return the log-odds of something wrong and the likeliest name of each window of tokens."""
+        import torch
+
+        found: dict[int, tuple[float, int]] = {}
         # Windows of like length share a batch, so that little is padded.
-        windows = sorted(self._windows(texts), key=lambda window: len(window[1]))
-        for start in range(0, len(windows), _BATCH):
-            owners, ids = zip(*windows[start : start + _BATCH], strict=True)
-            batch = self.tokenizer.pad({"input_ids": list(ids)}, return_tensors="pt")
+        order = sorted(range(len(windows)), key=lambda number: len(windows[number]))
+        for start in range(0, len(order), _BATCH):
+            numbers = order[start : start + _BATCH]
+            batch = self.tokenizer.pad({"input_ids": [windows[number] for number in numbers]}, return_tensors="pt")
             with torch.inference_mode():
                 logits = torch.stack([member(**batch).log_softmax(-1) for member in self.members]).mean(0)
-            wrong = (logits[:, 1:].logsumexp(-1) - logits[:, 0]).numpy()
+            wrong = logits[:, 1:].logsumexp(-1) - logits[:, 0]
             shares, named = logits[:, 1:].softmax(-1).max(-1)
             if self.about.unsure is not None:
                 named = torch.where(shares >= 0.5, named, self.about.names.index(self.about.unsure))
-            for owner, value, kind in zip(owners, wrong, named.numpy(), strict=True):
-                if value > odds[owner]:
-                    odds[owner], kinds[owner] = value, kind
-        return odds, kinds
+            found.update(zip(numbers, zip(wrong.tolist(), named.tolist(), strict=True), strict=True))
+        return [found[number] for number in range(len(windows))]
 
     def _windows(self, texts: Sequence[str]) -> list[tuple[int, list[int]]]:
         """Return windows of tokens, each with the number of its text."""
