@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 STARTER = Path(__file__).resolve().parent / "starter"
+DTYPES = ("auto", "float32", "bfloat16")
 # GPT-2 keeps its projections in Conv1D layers of these names; of the attention alone c_attn would be the default.
 GPT2_TARGETS = ["c_attn", "c_proj", "c_fc"]
 
@@ -256,6 +257,17 @@ def supports_bf16(device: str) -> bool:
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
     return device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def serving_dtype(name: str, device: str = "cpu") -> torch.dtype:
+    """Return the precision to write replies in: of "auto", bfloat16 where the device computes in it.
+
+    Raises:
+        ValueError: no such precision.
+    """
+    if name not in DTYPES:
+        raise ValueError(f"dtype is {name!r}; it is one of {', '.join(DTYPES)}")
+    return torch.bfloat16 if name == "bfloat16" or (name == "auto" and supports_bf16(device)) else torch.float32
 
 
 def device_name(device: str) -> str:

@@ -4,8 +4,8 @@
     python space/app.py --country GB --feedback feedback
 
 On the Hub it takes the model's id from settings.json, which is published beside it, and a Space's variables in place of
-flags: COUNTRY, SPEECH, TRANSLATE, FEEDBACK, FEEDBACK_REPO, PROFILE, COUNTS, CRISIS_MODEL, CRISIS_LABELS, and the
-secret API_KEY.
+flags: COUNTRY, SPEECH, TRANSLATE, FEEDBACK, FEEDBACK_REPO, PROFILE, DTYPE, COUNTS, CRISIS_MODEL, CRISIS_LABELS, and
+the secret API_KEY.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mh_support.chat_page.texts import CONSENT, ENGLISH, check_country, language
 from mh_support.cli import run
 from mh_support.feedback import FeedbackStore
 from mh_support.feedback_upload import FeedbackUpload
-from mh_support.modeling import state_fingerprint
+from mh_support.modeling import DTYPES, serving_dtype, state_fingerprint
 from mh_support.safety import Suspects
 from mh_support.safety.classifier import crisis_classifier
 from mh_support.safety.counts import ReplyCounts
@@ -64,6 +64,12 @@ def parser() -> argparse.ArgumentParser:
         default=variable("PROFILE") or "standard",
         metavar="|".join(PROFILES),
         help="How often to say again that this is a program: every three hours, or, if strict, every hour.",
+    )
+    made.add_argument(
+        "--dtype",
+        default=variable("DTYPE") or "auto",
+        metavar="|".join(DTYPES),
+        help="Precision that replies are written in; by default bfloat16 where the processor or GPU computes in it.",
     )
     made.add_argument("--counts", default=variable("COUNTS"), help="JSON file to count replies by kind in.")
     made.add_argument(
@@ -140,20 +146,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     country = check_country(arguments.country)
     profile_named(arguments.profile)  # Said before anything is loaded.
+    dtype = serving_dtype(arguments.dtype)
     bot = SupportBot.from_pretrained(
         arguments.model,
         country=country,
         classifiers=classifiers(arguments.crisis_model, arguments.crisis_labels),
         counts=ReplyCounts(arguments.counts),
     )
-    bot.batcher = ReplyBatcher(bot.model, bot.tokenizer, at_once=arguments.concurrency)
     # The name of a folder says nothing about where it stands.
     name = Path(arguments.model).resolve().name if Path(arguments.model).exists() else arguments.model
+    feedback = ratings(arguments, bot, name)  # Which notes the weights as they were trained, not as they are rounded.
+    bot.model.to(dtype)
+    bot.batcher = ReplyBatcher(bot.model, bot.tokenizer, at_once=arguments.concurrency)
     server = build_server(
         bot,
         translators=translators(arguments.translate),
         transcriber=transcriber(arguments.speech),
-        feedback=ratings(arguments, bot, name),
+        feedback=feedback,
         concurrency=arguments.concurrency,
         profile=arguments.profile,
     )

@@ -23,6 +23,7 @@ from types import SimpleNamespace
 import gradio as gr
 import httpx
 import pytest
+import torch
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from gradio_client.utils import QueueError
@@ -42,6 +43,7 @@ from mh_support.chat_page import build_server, launch
 from mh_support.chat_page.texts import CONSENT, crisis_message, languages
 from mh_support.feedback import FeedbackStore, read_feedback
 from mh_support.hub import PublishArguments, space_files
+from mh_support.modeling import load_model
 from mh_support.safety import NOTICE, assess, crisis_reply, resources_for
 from mh_support.safety.classifier import crisis_classifier
 from mh_support.support_bot import SupportBot
@@ -692,6 +694,35 @@ def test_the_profile_reaches_the_page(monkeypatch, launched, model):
     monkeypatch.setenv("PROFILE", "strict")
     app.main(["--model", str(model), "--speech", "none"])
     assert [options["profile"] for options in asked] == ["standard", "strict", "strict"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "native", "dtype"),
+    [
+        ([], True, torch.bfloat16),
+        ([], False, torch.float32),
+        (["--dtype", "float32"], True, torch.float32),
+        (["--dtype", "bfloat16"], False, torch.bfloat16),
+    ],
+)
+def test_replies_are_written_in_bf16_where_the_processor_does(
+    monkeypatch, launched, model, tmp_path, flags, native, dtype
+):
+    monkeypatch.setattr("mh_support.modeling.supports_bf16", lambda device: native)
+    served = []
+    build = app.build_server
+    monkeypatch.setattr(app, "build_server", lambda bot, **k: served.append((bot, k)) or build(bot, **k))
+    app.main(["--model", str(model), "--speech", "none", "--feedback", str(tmp_path), *flags])
+    ((bot, options),) = served
+    assert {weight.dtype for weight in bot.batcher.model.parameters()} == {dtype}
+    assert bot.reply([{"role": "user", "content": "I feel alone."}])
+    # Ratings are of the model that was trained, however it is rounded where it is served.
+    assert options["feedback"]._model["fingerprint"] == app.state_fingerprint(load_model(str(model)))
+
+
+def test_an_unknown_dtype_is_said_before_anything_is_loaded(launched):
+    with pytest.raises(ValueError, match=r"^dtype is 'fp8'; it is one of auto, float32, bfloat16$"):
+        app.main(["--model", "./no-such-model", "--dtype", "fp8"])
 
 
 def test_an_unknown_profile_is_said_before_anything_is_loaded(launched):
