@@ -2057,6 +2057,8 @@ You could look at findahelpline.com for people near you.
 Take a deep breath.
 Take your time, there is no rush.
 Take a short walk if you can.
+Ask me what you like, and I will tell you if I cannot answer.
+I can tell you how it is: I am a program, not a person.
 Take a break, you have earned one.
 Try to eat something warm and drink some water.
 Maybe try writing down what you feel.
