@@ -13,6 +13,7 @@ from training_fixtures import load_recipe, one_thread, write_csv  # noqa: F401
 from transformers import AutoTokenizer, GPT2Config
 
 import mh_support.benchmark.processes as processes
+import mh_support.benchmark.profile as benchmark_profile
 import mh_support.benchmark.scaling as scaling
 import mh_support.benchmark.suite as suite
 import mh_support.benchmark.training as benchmark_training
@@ -68,7 +69,8 @@ def setup(tmp_path_factory, talk):
 def quick_rate():
     """Measure matmul on a matrix that takes no time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmark_training, "matmul_rate", lambda: matmul_rate(seconds=0.0, size=64))
+        for module in (benchmark_training, benchmark_profile):
+            patch.setattr(module, "matmul_rate", lambda: matmul_rate(seconds=0.0, size=64))
         yield
 
 
@@ -244,6 +246,37 @@ def test_serving_by_how_many_are_served(tmp_path):
     assert draw_serving(summary, tmp_path / "serving.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_profile_accounts_for_the_whole_step(setup):
+    found = benchmark_profile.measure_profile("ours_full", setup)
+    assert sum(found["groups"].values()) == pytest.approx(found["seconds"])
+    # The second and third of three batches: two operations a weight and token forwards and four back, in blocks alone.
+    tokens = sum(setup.lengths[4:])
+    blocks = 6 * 12 * SMALL["n_embd"] ** 2 * SMALL["n_layer"] * tokens
+    assert blocks < found["operations"] < 2 * blocks
+    assert all(found["groups"][group] > 0 for group in ("matrix products", "attention", "optimizer and clipping"))
+
+
+def test_operators_by_what_they_do():
+    seconds, operations = benchmark_profile.grouped(
+        [
+            ("aten::mm", 3.0, 6e9),
+            ("aten::_scaled_dot_product_flash_attention_for_cpu", 1.0, 1e9),
+            ("aten::_softmax", 0.5, 0.0),
+            ("aten::_fused_adamw_", 0.25, 0.0),
+            ("aten::copy_", 0.25, 0.0),
+            ("aten::native_layer_norm", 0.5, 0.0),
+        ]
+    )
+    assert list(seconds.values()) == [3.0, 1.0, 0.5, 0.25, 0.25, 0.5]
+    assert operations == 6e9
+    profile = {
+        "ours_full": {"seconds": 10.0, "groups": {**seconds, "rest": 4.5}, "operations": 6e9, "matmul_rate": 4e9}
+    }
+    lines = [re.split(r"  +", line) for line in tables({"profile": profile}).splitlines()]
+    assert lines[2] == ["matrix products", "30%"]
+    assert lines[-1] == ["the matrix products run at, of the matmul rate", "50%"]
+
+
 def test_several_processes_are_held_against_one(setup):
     two = TrainingSetup(setup.folder, 2, False, 1, lengths=[30, 20, 30, 20], supervised=[10] * 4)
     found = {"1": [a_run([2.0], [5.0, 4.0])], "2": [a_run([1.25], [5.0, 4.02])], "4": [a_run([1.0], [5.0, 3.0])]}
@@ -332,6 +365,7 @@ def test_the_recipe_writes_and_prints(tmp_path, talk, monkeypatch, capsys):
         assert all(figures["tokens_per_second"]["median"] > 0 for figures in each["streams"].values())
     assert set(results["scaling"]) == {"1"}
     assert results["training"]["ours_cached"]["same_losses"]
+    assert set(results["profile"]) == {"ours_last", "ours_cached"}
     assert [each["kept"] for each in results["preparation"]] == [20]
     pictures = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
     assert pictures == ["generation.png", "serving.png", "training.png"]
@@ -342,7 +376,7 @@ def test_the_recipe_writes_and_prints(tmp_path, talk, monkeypatch, capsys):
     [
         (
             {"parts": ["trainings"]},
-            r"^parts has 'trainings'; it is any of training, generation, serving, scaling, preparation, import$",
+            r"^parts has 'trainings'; it is any of training, profile, generation, serving, ",
         ),
         ({"arms": ["theirs"]}, r"^arms has 'theirs'; it is any of original, trl_full, ours_full, "),
         ({"steps": 0}, r"^steps is 0; give 1 or more$"),

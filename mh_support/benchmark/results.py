@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 
 from mh_support.benchmark.generation import SAMPLED, WAYS
 from mh_support.benchmark.preparation import SETTLED
+from mh_support.benchmark.profile import PRODUCTS
 from mh_support.benchmark.serving import WAYS as SERVING_WAYS
 from mh_support.benchmark.training import ARMS, TrainingSetup, needed_operations
 from mh_support.data.report import table
@@ -124,6 +125,8 @@ def summarise_scaling(found: dict[str, list[dict[str, Any]]], setup: TrainingSet
 def tables(results: dict[str, Any]) -> str:
     """Return the results as tables to print."""
     parts = [_training_table(results["training"])] if "training" in results else []
+    if "profile" in results:
+        parts.append(_profile_table(results["profile"]))
     if "generation" in results:
         parts.append(_generation_table(results["generation"]))
     if "serving" in results:
@@ -174,6 +177,18 @@ def _training_table(training: dict[str, Any]) -> str:
         "time. losses: largest relative difference of a step's loss from that first line's."
     )
     return f"{table(rows)}\n\n{notes}"
+
+
+def _profile_table(profile: dict[str, Any]) -> str:
+    rows = [("where a step's time goes", *(ARMS[name].label for name in profile))]
+    for group in next(iter(profile.values()))["groups"]:
+        rows.append((group, *(f"{each['groups'][group] / each['seconds']:.0%}" for each in profile.values())))
+    made = [
+        each["operations"] / each["groups"][PRODUCTS] / each["matmul_rate"] if each["groups"][PRODUCTS] else 0.0
+        for each in profile.values()
+    ]
+    rows.append((f"the {PRODUCTS} run at, of the matmul rate", *(f"{share:.0%}" for share in made)))
+    return table(rows)
 
 
 def _generation_table(generation: dict[str, Any]) -> str:

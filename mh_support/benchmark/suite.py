@@ -18,6 +18,7 @@ from mh_support.benchmark import serving
 from mh_support.benchmark.generation import WAYS, measure_generation, save_prompts
 from mh_support.benchmark.preparation import SIZES, measure_import, measure_preparation, with_growth, write_rows
 from mh_support.benchmark.processes import in_own_process
+from mh_support.benchmark.profile import measure_profile
 from mh_support.benchmark.results import (
     draw_generation,
     draw_serving,
@@ -42,7 +43,7 @@ from mh_support.dialogue import encode_dialogue
 from mh_support.files import write_json
 from mh_support.modeling import STARTER, load_tokenizer, supports_bf16
 
-PARTS = ("training", "generation", "serving", "scaling", "preparation", "import")
+PARTS = ("training", "profile", "generation", "serving", "scaling", "preparation", "import")
 # Dialogues whose perplexity to the starter shows what a way of serving loses.
 LOSS_DIALOGUES = 32
 
@@ -112,7 +113,7 @@ def run_benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
         folder = Path(scratch)
         dialogues = read_dialogues(arguments.data)
         tokenizer = None
-        if not {"training", "generation", "serving"}.isdisjoint(arguments.parts):
+        if not {"training", "profile", "generation", "serving"}.isdisjoint(arguments.parts):
             tokenizer = make_tokenizer(dialogues)
             heads = max(1, arguments.width // 64)
             shape = {"n_layer": arguments.layers, "n_embd": arguments.width, "n_head": heads}
@@ -120,6 +121,8 @@ def run_benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
             save_prompts(folder, dialogues, arguments.prompts)
         if "training" in arguments.parts:
             results["training"] = _training(arguments, folder, dialogues, tokenizer)
+        if "profile" in arguments.parts:
+            results["profile"] = _profile(arguments, folder, dialogues, tokenizer)
         if "generation" in arguments.parts:
             results["generation"] = _generation(arguments, folder)
         if "serving" in arguments.parts:
@@ -170,6 +173,17 @@ def _training(
         found[arm].append(in_own_process(measure_arm, arm, setup))
         shutil.rmtree(folder / "frozen_prefix", ignore_errors=True)
     return summarise_training(found, setup)
+
+
+def _profile(
+    arguments: BenchmarkArguments, folder: Path, dialogues: Sequence[Any], tokenizer: Any
+) -> dict[str, dict[str, Any]]:
+    setup = _setup(arguments, folder, dialogues, tokenizer)
+    found = {}
+    for arm in tqdm([arm for arm in arguments.arms if ARMS[arm].library == "ours"], desc="profile"):
+        found[arm] = in_own_process(measure_profile, arm, setup)
+        shutil.rmtree(folder / "frozen_prefix", ignore_errors=True)
+    return found
 
 
 def _generation(arguments: BenchmarkArguments, folder: Path) -> dict[str, dict[str, Any]]:

@@ -146,7 +146,7 @@ def measure_arm(name: str, setup: TrainingSetup) -> dict[str, Any]:
     arm, rows = ARMS[name], read_json(Path(setup.folder) / "rows.json")
     rates = [matmul_rate()]
     clock = _step_clock()
-    trainer, fill = _trainer_of(arm, setup, rows, clock)
+    trainer, fill = trainer_of(arm, setup, rows, clock)
     trainer.remove_callback(PrinterCallback)
     started = time.perf_counter()
     fill()
@@ -164,7 +164,7 @@ def measure_arm(name: str, setup: TrainingSetup) -> dict[str, Any]:
     }
 
 
-def _trainer_of(arm: Arm, setup: TrainingSetup, rows: list[dict[str, Any]], clock: Any) -> tuple[Any, Any]:
+def trainer_of(arm: Arm, setup: TrainingSetup, rows: list[dict[str, Any]], clock: Any) -> tuple[Any, Any]:
     """Return a trainer that has not begun, and what is to be done once before it does."""
     import torch
     from datasets import Dataset
