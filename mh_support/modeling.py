@@ -259,15 +259,21 @@ def supports_bf16(device: str) -> bool:
     return device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def serving_dtype(name: str, device: str = "cpu") -> torch.dtype:
-    """Return the precision to write replies in: of "auto", bfloat16 where the device computes in it.
+def serving_dtype(name: str) -> torch.dtype:
+    """Return the precision to write replies in: of "auto", bfloat16 where the processor computes in it.
 
     Raises:
         ValueError: no such precision.
     """
     if name not in DTYPES:
         raise ValueError(f"dtype is {name!r}; it is one of {', '.join(DTYPES)}")
-    return torch.bfloat16 if name == "bfloat16" or (name == "auto" and supports_bf16(device)) else torch.float32
+    return torch.bfloat16 if name == "bfloat16" or (name == "auto" and supports_bf16("cpu")) else torch.float32
+
+
+def round_weights(model: nn.Module, dtype: torch.dtype) -> None:
+    """Turn a model's weights, and an adapter's, to `dtype` in place; buffers, such as rotary angles, stay precise."""
+    for weight in model.parameters():
+        weight.data = weight.data.to(dtype)
 
 
 def device_name(device: str) -> str:

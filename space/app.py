@@ -24,7 +24,7 @@ from mh_support.chat_page.texts import CONSENT, ENGLISH, check_country, language
 from mh_support.cli import run
 from mh_support.feedback import FeedbackStore
 from mh_support.feedback_upload import FeedbackUpload
-from mh_support.modeling import DTYPES, serving_dtype, state_fingerprint
+from mh_support.modeling import DTYPES, round_weights, serving_dtype, state_fingerprint
 from mh_support.safety import Suspects
 from mh_support.safety.classifier import crisis_classifier
 from mh_support.safety.counts import ReplyCounts
@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
         "--dtype",
         default=variable("DTYPE") or "auto",
         metavar="|".join(DTYPES),
-        help="Precision that replies are written in; by default bfloat16 where the processor or GPU computes in it.",
+        help="Precision that replies are written in; by default bfloat16 where the processor computes in it.",
     )
     made.add_argument("--counts", default=variable("COUNTS"), help="JSON file to count replies by kind in.")
     made.add_argument(
@@ -156,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # The name of a folder says nothing about where it stands.
     name = Path(arguments.model).resolve().name if Path(arguments.model).exists() else arguments.model
     feedback = ratings(arguments, bot, name)  # Which notes the weights as they were trained, not as they are rounded.
-    bot.model.to(dtype)
+    round_weights(bot.model, dtype)
     bot.batcher = ReplyBatcher(bot.model, bot.tokenizer, at_once=arguments.concurrency)
     server = build_server(
         bot,

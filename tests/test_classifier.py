@@ -166,6 +166,24 @@ def test_a_word_or_two_is_left_to_the_rules(said: str) -> None:
     assert crisis_classifier().suspect([said]) == [None]
 
 
+@pytest.mark.parametrize(
+    "turns",
+    [
+        ("hi", "ok", "bye"),
+        ("ok", "thanks", "goodbye"),
+        ("hi there", "thank you", "good night"),
+        ("ok thanks", "you too", "bye bye"),
+    ],
+)
+def test_greetings_and_thanks_are_no_crisis_however_many(turns: tuple[str, ...]) -> None:
+    assert assess([{"role": "user", "content": turn} for turn in turns]).level == "none"
+
+
+@pytest.mark.parametrize("turns", [("i cant", "go on", "anymore"), ("i dont", "want to", "be here")])
+def test_a_crisis_said_in_pieces_is_heard(turns: tuple[str, ...]) -> None:
+    assert assess([{"role": "user", "content": turn} for turn in turns]).is_crisis
+
+
 @pytest.mark.parametrize("said", ["can't.go.on", "don't go on", "no_more_me"])
 def test_words_are_counted_whatever_parts_them(said: str) -> None:
     assert np.isfinite(crisis_classifier().log_odds([said])).all()

@@ -1416,25 +1416,53 @@ def test_what_is_no_disguise_is_left_alone(innocent):
 @pytest.mark.parametrize(
     ("level", "category", "messages"),
     [
-        ("crisis", "suicide", "suicidal; Want death.; unalive me; die tonight; Goodbye forever; got rope; took pills"),
-        ("concern", "suicide", "end it; no point; I'm done; bye everyone; kms; kill me"),
-        ("crisis", "self-harm", "cut myself; cutting again; Slit wrists; self-harm; selfharming"),
+        (
+            "crisis",
+            "suicide",
+            "suicidal; Want death.; unalive me \U0001f602; die tonight; Goodbye forever; got rope; took pills",
+        ),
+        (
+            "crisis",
+            "suicide",
+            "suicidal \U0001f480; suicide now; suicidal again; suicide plan; want die; just die; end my life",
+        ),
+        (
+            "concern",
+            "suicide",
+            "end it; no point; I'm done; bye everyone; kms; kill me; help; can't continue; gone soon",
+        ),
+        (
+            "crisis",
+            "self-harm",
+            "cut myself; cutting again; Slit wrists; self-harm; selfharming; slit throat; cut deep",
+        ),
         ("concern", "self-harm", "cutting"),
-        ("crisis", "abuse", "he hits; Dad hits; raped me; was raped; Not safe."),
-        ("concern", "abuse", "abused; he's here"),
-        ("emergency", "abuse", "kidnapped"),
-        ("crisis", "harm to others", "kill everyone; stab him"),
+        (
+            "crisis",
+            "abuse",
+            "he hits; Dad hits me; raped me; was raped; Not safe.; I'm unsafe; choking me; he'll kill me; rape",
+        ),
+        ("concern", "abuse", "abused; he's here; hits me"),
+        ("emergency", "abuse", "kidnapped; I'm kidnapped; he's armed"),
+        ("crisis", "harm to others", "kill everyone; stab him; kill mom; bomb school; shake baby"),
         ("concern", "harm to others", "kill him"),
         ("crisis", "eating disorder", "purging; purged again"),
-        ("concern", "eating disorder", "not eating"),
+        ("concern", "eating disorder", "not eating; can't eat"),
         (
             "emergency",
             "medical emergency",
-            "overdosed; 999; call 999; need ambulance; choking; chest pain; not breathing",
+            "overdosed; OD'd; 999; call 999; need ambulance; ambulance please; emergency",
         ),
+        (
+            "emergency",
+            "medical emergency",
+            "choking; I'm choking; chest pain; not breathing; poisoned myself",
+        ),
+        ("crisis", "medical emergency", "can't breathe"),
         ("concern", "medical emergency", "Heart attack.; bleeding"),
-        ("crisis", "someone else at risk", "son suicidal; he jumped"),
-        ("emergency", "someone else at risk", "Mom overdosed; friend unconscious"),
+        ("crisis", "someone else at risk", "son suicidal"),
+        ("concern", "someone else at risk", "he jumped; grandpa dying"),
+        ("emergency", "someone else at risk", "Mom overdosed; friend unconscious; dad collapsed; won't wake"),
     ],
 )
 def test_a_word_or_two_can_be_enough(level, category, messages):
@@ -1446,16 +1474,17 @@ def test_a_word_or_two_can_be_enough(level, category, messages):
 @pytest.mark.parametrize(
     "innocent",
     [
-        "ok",
-        "bye",
-        "Good night.",
-        "I'm fine",
-        "no",
-        "hi there",
-        "the bridge",
-        "gone fishing",
-        "dead tired",
-        "cutting grass",
+        *("ok", "bye", "Good night.", "I'm fine", "no", "hi there", "the bridge", "gone fishing", "dead tired"),
+        *("cutting grass", "Beats me!", "Baby kicks!", "On edge.", "Best way?", "Last night", "pills work"),
+        # What is enough alone is not within a message that says more.
+        "My dog died last spring. Gone forever.",
+        "We were burgled. Took everything.",
+        "She saw the spider. She jumped.",
+        "We play paintball. Shoot them!",
+        "I forgot the cake. Emergency!",
+        "I took 1000 mg of paracetamol for my headache",
+        "I've taken 1200 mg lithium daily for years",
+        "I took up running in 2019 instead of sertraline",
     ],
 )
 def test_a_word_or_two_of_every_day_is_left_alone(innocent):

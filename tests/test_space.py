@@ -715,7 +715,8 @@ def test_replies_are_written_in_bf16_where_the_processor_does(
     app.main(["--model", str(model), "--speech", "none", "--feedback", str(tmp_path), *flags])
     ((bot, options),) = served
     assert {weight.dtype for weight in bot.batcher.model.parameters()} == {dtype}
-    assert bot.reply([{"role": "user", "content": "I feel alone."}])
+    messages = [{"role": "user", "content": "I feel alone."}]
+    assert "".join(bot.batcher.stream(messages, bot.config))
     # Ratings are of the model that was trained, however it is rounded where it is served.
     assert options["feedback"]._model["fingerprint"] == app.state_fingerprint(load_model(str(model)))
 

@@ -1,7 +1,8 @@
 """Questions of many threads are answered together, each with its own answers."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event, Thread
+from threading import Event
 
 import pytest
 
@@ -24,8 +25,10 @@ class Slow:
 
 
 def waiting(together, count):
+    end = time.monotonic() + 30
     while len(together._waiting) < count:
-        pass
+        assert time.monotonic() < end, f"{len(together._waiting)} wait, not {count}"
+        time.sleep(0.001)
 
 
 def asked_at_once(slow, first, others):
@@ -62,26 +65,23 @@ def test_alone_the_error_is_raised():
 def test_a_call_that_is_broken_off_leaves_nobody_waiting():
     slow = Slow()
 
-    def broken_off(numbers):
-        slow(numbers)
-        raise KeyboardInterrupt
+    def stopped(numbers):
+        if 3 in numbers:
+            raise KeyboardInterrupt
+        return slow(numbers)
 
-    together, caught = Together(broken_off), []
-
-    def ask():
-        try:
-            together([1])
-        except BaseException as error:
-            caught.append(type(error))
-
-    thread = Thread(target=ask)
-    thread.start()
-    assert slow.begun.wait(30)
-    slow.go_on.set()
-    thread.join(30)
-    together.answer = lambda numbers: [number + 1 for number in numbers]
-    assert caught == [KeyboardInterrupt]
-    assert together([1, 2]) == [2, 3]
+    together = Together(stopped)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(together, [2])
+        assert slow.begun.wait(30)
+        others = [pool.submit(together, [number]) for number in (3, 4)]
+        waiting(together, 2)
+        slow.go_on.set()
+        errors = {type(future.exception(30)) for future in others}
+    # One of the two answered for both and was stopped; the other is told.
+    assert first.result() == [4]
+    assert errors == {KeyboardInterrupt, RuntimeError}
+    assert together([5]) == [25]
 
 
 def test_many_threads_hear_of_each_text_what_one_hears():

@@ -125,7 +125,7 @@ def summarise_scaling(found: dict[str, list[dict[str, Any]]], setup: TrainingSet
 def tables(results: dict[str, Any]) -> str:
     """Return the results as tables to print."""
     parts = [_training_table(results["training"])] if "training" in results else []
-    if "profile" in results:
+    if results.get("profile"):
         parts.append(_profile_table(results["profile"]))
     if "generation" in results:
         parts.append(_generation_table(results["generation"]))

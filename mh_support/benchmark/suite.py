@@ -94,6 +94,8 @@ class BenchmarkArguments:
         uneven = [count for count in self.processes if count < 1 or self.batch_size % count]
         if uneven and "scaling" in self.parts and not self.quick:
             raise ValueError(f"a batch of {self.batch_size} rows cannot be shared by {uneven[0]} processes evenly")
+        if self.parts == ["profile"] and not any(ARMS[arm].library == "ours" for arm in self.arms):
+            raise ValueError("a profile is made of our ways to train; give --arms one of them, such as ours_full")
         if self.quick:
             self.parts, self.repeats, self.batch_size, self.steps = ["training"], 1, 2, 1
 

@@ -32,9 +32,13 @@ REPLY_CLASSIFIER = Path(__file__).resolve().parent / "reply_classifier.safetenso
 # Longer texts are read in windows of so many tokens, each beginning so many before the last one's end. A letter of 130
 # words fits in one: parts of a letter look more alarming than the whole.
 WINDOW, OVERLAP = 192, 64
-# A word or two ("ok", "bye") says too little to a classifier that has read whole messages; the rules read them.
-FEWEST_WORDS = 3
-# Spaces need not part them, as in "can't.go.on".
+# A word or two says too little to a classifier that has read whole messages, and so do several such turns that are no
+# more than this together, and greetings and thanks; the rules read them.
+FEWEST_WORDS, FEWEST_TOGETHER = 3, 5
+_PLEASANTRY = re.compile(
+    "hi|hello|hey|ok|okay|yes|yeah|thanks|thank|you|too|bye|goodbye|good|morning|evening|night|lol"
+)
+# Spaces need not part words, as in "can't.go.on".
 _WORDS = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 _BATCH = 32
 
@@ -91,8 +95,8 @@ class TextClassifier:
     def log_odds(self, texts: Sequence[str]) -> np.ndarray:
         """Return each text's log-odds of something wrong, `(texts,)`; of a long text, those of its worst window.
 
-        Of a text that is clearly not English, or of fewer words than FEWEST_WORDS, they are minus infinity: the
-        classifier would guess.
+        Of a text that is clearly not English, or of a word or two, they are minus infinity: the classifier would
+        guess.
         """
         return self._read(texts)[0]
 
@@ -124,11 +128,14 @@ class TextClassifier:
         import numpy as np
 
         odds, kinds = np.full(len(texts), -np.inf), np.zeros(len(texts), dtype=int)
-        windows = self._windows(texts)
-        found = self._together([ids for _, ids in windows]) if windows else []
-        for (owner, _), (value, kind) in zip(windows, found, strict=True):
-            if value > odds[owner]:
-                odds[owner], kinds[owner] = value, kind
+        # Those of like length beside each other, so that little is padded.
+        windows = sorted(self._windows(texts), key=lambda window: len(window[1]))
+        # A few at a time, so that nobody waits for all of somebody's long text.
+        for start in range(0, len(windows), _BATCH):
+            some = windows[start : start + _BATCH]
+            for (owner, _), (value, kind) in zip(some, self._together([ids for _, ids in some]), strict=True):
+                if value > odds[owner]:
+                    odds[owner], kinds[owner] = value, kind
         return odds, kinds
 
     def _read_windows(self, windows: Sequence[list[int]]) -> list[tuple[float, int]]:
@@ -136,7 +143,6 @@ class TextClassifier:
         import torch
 
         found: dict[int, tuple[float, int]] = {}
-        # Windows of like length share a batch, so that little is padded.
         order = sorted(range(len(windows)), key=lambda number: len(windows[number]))
         for start in range(0, len(order), _BATCH):
             numbers = order[start : start + _BATCH]
@@ -153,11 +159,7 @@ class TextClassifier:
     def _windows(self, texts: Sequence[str]) -> list[tuple[int, list[int]]]:
         """Return windows of tokens, each with the number of its text."""
         plain = [(number, without_disguises(text)) for number, text in enumerate(texts)]
-        read = [
-            (number, neutral(text))
-            for number, text in plain
-            if len(_WORDS.findall(text)) >= FEWEST_WORDS and not is_foreign(text)
-        ]
+        read = [(number, neutral(text)) for number, text in plain if _says_enough(text) and not is_foreign(text)]
         if not read:
             return []
         numbers, said = zip(*read, strict=True)
@@ -170,6 +172,14 @@ class TextClassifier:
         )
         owners = [numbers[place] for place in encoded["overflow_to_sample_mapping"]]
         return list(zip(owners, encoded["input_ids"], strict=True))
+
+
+def _says_enough(text: str) -> bool:
+    """Whether one of the turns, which empty lines part, or all of them together, are more than a word or two."""
+    words = [
+        sum(not _PLEASANTRY.fullmatch(word) for word in _WORDS.findall(turn.lower())) for turn in text.split("\n\n")
+    ]
+    return max(words) >= FEWEST_WORDS or sum(words) >= FEWEST_TOGETHER
 
 
 def as_read(text: str) -> str:

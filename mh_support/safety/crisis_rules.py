@@ -46,7 +46,7 @@ class Rule(NamedTuple):
     level: str
     pattern: re.Pattern[str]
     unless: tuple[Context, ...]
-    after: str | None  # counts only once this category has been found
+    after: str | None = None  # counts only once this category has been found
 
 
 def pattern_of(
@@ -87,12 +87,21 @@ def rules() -> tuple[Rule, ...]:
         Rule(
             categories=tuple(row["categories"]),
             level=row["level"],
-            pattern=pattern_of(row["phrases"]),
+            pattern=_alone(row["phrases"]) if row.get("alone") else pattern_of(row["phrases"]),
             unless=tuple(contexts[name] for name in row["unless"]),
             after=row.get("after"),
         )
         for row in table["rules"]
     )
+
+
+def _alone(phrases: Iterable[str]) -> re.Pattern[str]:
+    """Compile phrases that must be the whole message, but for a few words that may stand around them."""
+    around = _table()["alone"]
+    before, after = ("|".join(around[place]) for place in ("before", "after"))
+    whole = "|".join(phrases)
+    # Where a message begins, "/ " stands before it alone.
+    return pattern_of([rf"(?<=\A/ )({before})({whole})({after})(?= / \Z)"], end="")
 
 
 @cache

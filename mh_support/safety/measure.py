@@ -62,7 +62,7 @@ class Share:
 
 
 def read_examples(name_or_path: str | Path) -> list[Example]:
-    """Read `train`, `development`, `test`, or a file: lines of label, kind and text, parted by tabs.
+    """Read `train`, `development`, `test`, `pairs`, or a file: lines of label, kind and text, parted by tabs.
 
     Several turns of a text are parted by ` || `. Labels and kinds are those of `KINDS`.
 
@@ -73,7 +73,7 @@ def read_examples(name_or_path: str | Path) -> list[Example]:
     if not path.is_file():
         path = Path(name_or_path)
     if not path.is_file():
-        raise ValueError(f"no examples at {name_or_path}; give train, development, test or a file of label, kind, text")
+        raise ValueError(f"no examples at {name_or_path}; give train, development, test, pairs or a file of label, kind, text")
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeError as error:

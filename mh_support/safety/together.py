@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import Condition
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -20,6 +20,7 @@ class _Question(Generic[Item, Answer]):
     items: list[Item]
     answers: list[Answer] | None = None
     error: Exception | None = None
+    settled: bool = False
 
 
 @dataclass(eq=False)
@@ -37,23 +38,38 @@ class Together(Generic[Item, Answer]):
 
     answer: Callable[[list[Item]], Sequence[Answer]]
     _waiting: list[_Question[Item, Answer]] = field(default_factory=list, repr=False)
-    _door: Lock = field(default_factory=Lock, repr=False)
-    _turn: Lock = field(default_factory=Lock, repr=False)
+    _busy: bool = field(default=False, repr=False)
+    _changed: Condition = field(default_factory=Condition, repr=False)
 
     def __call__(self, items: Sequence[Item]) -> list[Answer]:
-        """Return the answers to some items; what goes wrong with them is raised here and nowhere else."""
+        """Return the answers to some items; what goes wrong with them is raised here and nowhere else.
+
+        Raises:
+            RuntimeError: the thread that was to answer was stopped in the middle.
+        """
         mine: _Question[Item, Answer] = _Question(list(items))
-        with self._door:
+        with self._changed:
             self._waiting.append(mine)
-        with self._turn:
-            # Whoever had the turn before may have answered this too.
-            if mine.answers is None and mine.error is None:
-                with self._door:
-                    asked, self._waiting = self._waiting, []
-                self._settle(asked)
+            self._changed.wait_for(lambda: mine.settled or not self._busy)
+            asked: list[_Question[Item, Answer]] = []
+            if not mine.settled:
+                self._busy = True
+                asked, self._waiting = self._waiting, []
+        if asked:
+            self._answer_all(asked)
         if mine.answers is None:
             raise mine.error or RuntimeError("the call that was to answer this was broken off; ask again")
         return mine.answers
+
+    def _answer_all(self, asked: Sequence[_Question[Item, Answer]]) -> None:
+        try:
+            self._settle(asked)
+        finally:
+            with self._changed:
+                for question in asked:
+                    question.settled = True
+                self._busy = False
+                self._changed.notify_all()
 
     def _settle(self, asked: Sequence[_Question[Item, Answer]]) -> None:
         try:
