@@ -33,7 +33,7 @@ from mh_support.safety.variants import VARIANTS, vary
 class MeasureArguments:
     """What to measure on, and what to show."""
 
-    examples: str = field(default="test", metadata={"help": "train, development, test, pairs, or a file of such lines."})
+    examples: str = field(default="test", metadata={"help": "train, development, test, pairs, or a file of such."})
     rules_alone: bool = field(default=False, metadata={"help": "Measure the rules without the classifier."})
     variants: bool = field(default=False, metadata={"help": "Measure disguised and damaged spellings too."})
     time: bool = field(default=False, metadata={"help": "Measure the time a message takes, too."})

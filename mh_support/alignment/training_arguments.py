@@ -20,7 +20,9 @@ class AlignmentArguments(TrainingArguments):
         default=None,
         metadata={"help": "Folder of the rounds and of `current`; by default RUN with -aligned after its name."},
     )
-    num_train_epochs: float = field(default=3, metadata={"help": "Times that each rating is learned from."})
+    num_train_epochs: float = field(
+        default=1, metadata={"help": "Times that each rating is learned from; more costs what the model could do."}
+    )
     per_device_train_batch_size: int = field(default=16, metadata={"help": "Ratings a training batch, at least 2."})
     learning_rate: float = field(
         default=5e-4, metadata={"help": "AdamW's peak learning rate; full training wants less."}

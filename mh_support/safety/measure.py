@@ -73,7 +73,9 @@ def read_examples(name_or_path: str | Path) -> list[Example]:
     if not path.is_file():
         path = Path(name_or_path)
     if not path.is_file():
-        raise ValueError(f"no examples at {name_or_path}; give train, development, test, pairs or a file of label, kind, text")
+        raise ValueError(
+            f"no examples at {name_or_path}; give train, development, test, pairs or a file of label, kind, text"
+        )
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeError as error:
