@@ -28,6 +28,7 @@ from mh_support.modeling import (
     memory_estimate,
     model_path,
     prepare_training,
+    round_weights,
     state_fingerprint,
     supports_bf16,
     weights_fingerprint,
@@ -316,6 +317,19 @@ def test_gpt2_of_its_own_size_is_estimated_at_gigabytes():
 def test_a_processor_gets_bf16_only_where_it_computes_in_it(monkeypatch, capabilities, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert supports_bf16("cpu") is expected
+
+
+@pytest.mark.parametrize("ways", [ModelArguments(), ModelArguments(lora=True)])
+def test_weights_are_rounded_and_rotary_angles_are_not(tiny_llama, ways):
+    model = prepare_training(tiny_llama, ways).eval()
+    ids = torch.tensor([[1, 2, 3, 4]])
+    with torch.inference_mode():
+        before = model(input_ids=ids).logits
+        round_weights(model, torch.bfloat16)
+        after = model(input_ids=ids).logits
+    assert {weight.dtype for weight in model.parameters()} == {after.dtype} == {torch.bfloat16}
+    assert {buffer.dtype for buffer in model.buffers() if buffer.is_floating_point()} == {torch.float32}
+    assert (after.float() - before).abs().max() < 0.05
 
 
 def test_a_gpu_gets_bf16_only_where_it_is_not_emulated(monkeypatch):

@@ -721,6 +721,12 @@ def test_replies_are_written_in_bf16_where_the_processor_does(
     assert options["feedback"]._model["fingerprint"] == app.state_fingerprint(load_model(str(model)))
 
 
+def test_a_spaces_variable_sets_the_precision(monkeypatch):
+    monkeypatch.setenv("DTYPE", "float32")
+    assert app.parser().parse_args([]).dtype == "float32"
+    assert app.parser().parse_args(["--dtype", "bfloat16"]).dtype == "bfloat16"
+
+
 def test_an_unknown_dtype_is_said_before_anything_is_loaded(launched):
     with pytest.raises(ValueError, match=r"^dtype is 'fp8'; it is one of auto, float32, bfloat16$"):
         app.main(["--model", "./no-such-model", "--dtype", "fp8"])
