@@ -56,6 +56,18 @@ def test_and_takes_nothing_from_what_they_refuse(reply: str) -> None:
     assert not check_reply(reply).ok and weeks.shown == []
 
 
+@pytest.mark.parametrize("reply", ["Good riddance.", "Leave him.", "Just die.", "Do it.", "Jump."])
+def test_a_word_or_two_can_harm(reply: str) -> None:
+    assert not check_reply(reply).ok
+
+
+@pytest.mark.parametrize(
+    "reply", ["Thank you.", "I see.", "Of course.", "I'm sorry.", "What happened?", "You can do it."]
+)
+def test_a_word_or_two_can_be_fit_to_send(reply: str) -> None:
+    assert check_reply(reply).ok
+
+
 def test_what_the_package_itself_says_may_be_said() -> None:
     assert [text for text in SAFE_REPLY if not check_reply(text).ok] == []
 

@@ -2202,6 +2202,8 @@ I know exactly how you feel.
 """,
     "encourages harm": """
 Kill yourself.
+Do it.
+Just do it. Jump.
 Just kill yourself already.
 You should die.
 You should hurt him back, hit him.

@@ -32,8 +32,8 @@ REPLY_CLASSIFIER = Path(__file__).resolve().parent / "reply_classifier.safetenso
 # Longer texts are read in windows of so many tokens, each beginning so many before the last one's end. A letter of 130
 # words fits in one: parts of a letter look more alarming than the whole.
 WINDOW, OVERLAP = 192, 64
-# A word or two says too little to a classifier that has read whole messages, and so do several such turns that are no
-# more than this together, and greetings and thanks; the rules read them.
+# What a person says in a word or two is too little for a classifier that has read whole messages, and so are several
+# such turns that are no more than this together, and greetings and thanks; the rules read them.
 FEWEST_WORDS, FEWEST_TOGETHER = 3, 5
 _PLEASANTRY = re.compile(
     "hi|hello|hey|ok|okay|yes|yeah|thanks|thank|you|too|bye|goodbye|good|morning|evening|night|lol"
@@ -67,12 +67,14 @@ class About:
         thresholds: the levels, lowest first, each with the log-odds of something wrong from which on it is reached.
         rank: of the adapters.
         unsure: the name given where none of them has half of what is wrong; None gives the likeliest.
+        leaves_short: whether a word or two are left to the rules.
     """
 
     names: tuple[str, ...]
     thresholds: Mapping[str, float]
     rank: int
     unsure: str | None = None
+    leaves_short: bool = False
 
     def level(self, odds: float) -> str | None:
         """Return the highest level that these log-odds reach, or None."""
@@ -95,8 +97,8 @@ class TextClassifier:
     def log_odds(self, texts: Sequence[str]) -> np.ndarray:
         """Return each text's log-odds of something wrong, `(texts,)`; of a long text, those of its worst window.
 
-        Of a text that is clearly not English, or of a word or two, they are minus infinity: the classifier would
-        guess.
+        Of a text that is clearly not English, or of a word or two where these are left to the rules, they are minus
+        infinity: the classifier would guess.
         """
         return self._read(texts)[0]
 
@@ -159,7 +161,11 @@ class TextClassifier:
     def _windows(self, texts: Sequence[str]) -> list[tuple[int, list[int]]]:
         """Return windows of tokens, each with the number of its text."""
         plain = [(number, without_disguises(text)) for number, text in enumerate(texts)]
-        read = [(number, neutral(text)) for number, text in plain if _says_enough(text) and not is_foreign(text)]
+        read = [
+            (number, neutral(text))
+            for number, text in plain
+            if (_says_enough(text) or not self.about.leaves_short) and text.strip() and not is_foreign(text)
+        ]
         if not read:
             return []
         numbers, said = zip(*read, strict=True)

@@ -99,7 +99,8 @@ def set_thresholds(
     crisis = max(above_all_but(hard, arguments.max_hard), above_all_but(calm, arguments.max_ordinary))
     concern = min(crisis, above_all_but(calm, arguments.max_asked))
     # Of danger that might be of any kind, the gravest is asked about.
-    return replace(classifier.about, thresholds={"concern": concern, "crisis": crisis}, unsure=SUICIDE)
+    thresholds = {"concern": concern, "crisis": crisis}
+    return replace(classifier.about, thresholds=thresholds, unsure=SUICIDE, leaves_short=True)
 
 
 def as_said(examples: Sequence[Example], ordinary: Sequence[str], seed: int) -> list[Example]:
