@@ -29,9 +29,11 @@ export function setUpKeeping() {
     if (choice.checked) keep();
     else forget();
   });
-  // Switched off in another window, it is off in this one too.
+  // Switched off in another window, it is off in this one too, and what this one wrote meanwhile is gone.
   window.addEventListener("storage", ({ key, newValue }) => {
-    if ((key === PLACE || key === null) && newValue === null) choice.checked = false;
+    if ((key !== PLACE && key !== null) || newValue !== null) return;
+    choice.checked = false;
+    forget();
   });
   if (!kept?.length) return;
   restore(kept);
