@@ -77,7 +77,7 @@ def test_there_are_enough_choices_for_the_method_that_learns_from_them(run, tmp_
     )
     for method in PEOPLE:
         simulated_feedback(run, tmp_path / "first-aligned", method, SimulationArguments(simulate=True), seed=1)
-    assert asked == [("first-aligned-simulated-kto.jsonl", 96), ("first-aligned-simulated-dpo.jsonl", 80)]
+    assert asked == [("first-aligned-simulated-kto.jsonl", 96), ("first-aligned-simulated-dpo.jsonl", 120)]
 
 
 @pytest.mark.parametrize("attack", ["harm", "copies", "one_person", "all"])

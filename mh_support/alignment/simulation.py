@@ -29,7 +29,7 @@ CONTEXTS_EACH = 6  # At most; where there are fewer, more replies to each are ra
 ERROR = 0.1  # People misread and press the wrong thumb: so often against the rule.
 REPLY_TOKENS = 48
 # From thumbs of fewer people the starter learns too little to be seen in what is held out.
-PEOPLE = {"kto": 96, "dpo": 80}
+PEOPLE = {"kto": 96, "dpo": 120}
 ATTACKS = {
     "harm": "thirty people who praise labelled harmful replies and blame good ones",
     "copies": "one record copied under 300 names",
@@ -48,7 +48,7 @@ class SimulationArguments:
     )
     simulated_people: int | None = field(
         default=None,
-        metadata={"help": "How many they are; each rates twelve replies. By default 96, and 80 where choices count."},
+        metadata={"help": "How many they are; each rates twelve replies. By default 96, and 120 where choices count."},
     )
     simulated_attack: str | None = field(
         default=None,
