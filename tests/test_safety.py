@@ -1451,7 +1451,7 @@ def test_what_is_no_disguise_is_left_alone(innocent):
         (
             "emergency",
             "medical emergency",
-            "overdosed; OD'd; 999; call 999; need ambulance; ambulance please; emergency",
+            "overdosed; OD'd; Thank you. Overdosed.; 999; call 999; need ambulance; ambulance please; emergency",
         ),
         (
             "emergency",
@@ -1475,7 +1475,7 @@ def test_a_word_or_two_can_be_enough(level, category, messages):
     "innocent",
     [
         *("ok", "bye", "Good night.", "I'm fine", "no", "hi there", "the bridge", "gone fishing", "dead tired"),
-        *("cutting grass", "Beats me!", "Baby kicks!", "On edge.", "Best way?", "Last night", "pills work"),
+        *("cutting grass", "Beats me!", "Baby kicks!", "On edge.", "Best way?", "Odd.", "Last night", "pills work"),
         # What is enough alone is not within a message that says more.
         "My dog died last spring. Gone forever.",
         "We were burgled. Took everything.",
@@ -1516,6 +1516,9 @@ def test_plain_words(message, words):
         ("su*cide", "suicide"),
         ("999", "999"),
         ("f*nny", "fnny"),
+        ("OD'd", "overdosed"),
+        ("OD\u2019d", "overdosed"),
+        ("odd", "odd"),
         ("killlll", "kill"),
         ("sooo", "so"),
         ("ki11", "kill"),

@@ -185,6 +185,8 @@ def plain_word(written: str) -> str:
         written = written.replace("I", "l")
     word = written if written.isascii() else _latin(written)
     laughs = " lol" if _LAUGHTER.search(word) else ""
+    if "'" in (quoted := written.translate(_QUOTES).lower()):  # Without it another word would stand there, as "odd".
+        word = tables.words.get(quoted, word)
     word = _NOT_A_LETTER.sub("", word.lower().rstrip("!").lstrip("@"))
     if word not in tables.words and not word.isalpha() and not word.isdigit():
         word = _undisguised(word)
