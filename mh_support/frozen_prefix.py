@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from accelerate.utils import parse_flag_from_env
 from datasets import concatenate_datasets
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -222,7 +223,8 @@ def open_prefix(
 def _reason_against(plan: Plan, arguments: FinetuneArguments) -> str | None:
     if not can_pack(plan.model):
         return f"the cache of frozen blocks is for GPT-2's architecture, not for {type(causal_lm(plan.model)).__name__}"
-    if arguments.world_size > 1 or arguments.fsdp or arguments.deepspeed is not None:
+    launched = any(parse_flag_from_env(f"ACCELERATE_USE_{kind}") for kind in ("FSDP", "DEEPSPEED"))
+    if arguments.world_size > 1 or arguments.fsdp or arguments.deepspeed is not None or launched:
         return "the cache of frozen blocks is for training in one process"
     if arguments.label_smoothing_factor:
         return "the cache of frozen blocks is for training without label smoothing"

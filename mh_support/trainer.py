@@ -16,7 +16,7 @@ class DialogueTrainer(Trainer):
     """A Trainer that computes the same losses and gradients in less time; all else about it is the Trainer's own.
 
     With GPT-2's architecture rows are packed instead of padded, and logits are made where a token is supervised. Other
-    models, sharded ones and label smoothing are trained as the Trainer does it.
+    models, DeepSpeed, the first FSDP and label smoothing are trained as the Trainer does it.
 
     Args:
         model: a causal LM, or an adapter on one.
@@ -35,16 +35,19 @@ class DialogueTrainer(Trainer):
         prefix: FrozenPrefix | None = None,
         **kwargs: Any,
     ) -> None:
-        collator: Any = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
-        if can_pack(model) and not (args.fsdp or args.deepspeed is not None or args.label_smoothing_factor):
-            pack_forward(model, 0 if prefix is None else prefix.first_block)
-            collator = PackingCollator(prefix)
-        elif prefix is not None:
-            raise ValueError("the output of frozen blocks is for models and arguments that rows are packed with")
         self._by_row = prefix is not None
         if args.device.type == "cpu":
             keep_freed_memory()
-        super().__init__(model=model, args=args, processing_class=tokenizer, data_collator=collator, **kwargs)
+        padding: Any = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
+        super().__init__(model=model, args=args, processing_class=tokenizer, data_collator=padding, **kwargs)
+        # Only now is it known what a launcher asked for. DeepSpeed and the first FSDP put weights together for the
+        # forward of the module that has them, and packed rows are sent around that of the whole.
+        apart = self.is_deepspeed_enabled or (self.is_fsdp_enabled and not self.accelerator.is_fsdp2)
+        if can_pack(model) and not (apart or args.label_smoothing_factor):
+            pack_forward(model, 0 if prefix is None else prefix.first_block)
+            self.data_collator = PackingCollator(prefix)
+        elif prefix is not None:
+            raise ValueError("the output of frozen blocks is for models and arguments that rows are packed with")
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()

@@ -213,7 +213,10 @@ def _trained(
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     # Where each process holds a part of the weights, all of them take part in putting these together.
     weights = trainer.accelerator.get_state_dict(trainer.model)
-    return trainer.accelerator.unwrap_model(trainer.model), weights, trainer.state
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    # Put together, one tensor of two names has become two.
+    tied = getattr(model, "all_tied_weights_keys", {})
+    return model, {name: weight for name, weight in weights.items() if tied.get(name) not in weights}, trainer.state
 
 
 def _prefix_folder(run: RunFolder, arguments: FinetuneArguments) -> Path:

@@ -41,6 +41,9 @@ class FinetuneArguments(TrainingArguments):
     train_sampling_strategy: str = field(
         default="group_by_length", metadata={"help": "Rows of like length share a batch, which saves padding."}
     )
+    ddp_find_unused_parameters: bool | None = field(
+        default=False, metadata={"help": "Look in each step for weights that it did not use; there are none."}
+    )
     report_to: str | None = field(
         default="none", metadata={"help": "Further loggers; TensorBoard always writes under the run folder."}
     )

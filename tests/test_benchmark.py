@@ -35,6 +35,7 @@ from mh_support.benchmark.results import (
     summarise_training,
     tables,
 )
+from mh_support.benchmark.scaling import Sharing, measure_processes
 from mh_support.benchmark.suite import PARTS, BenchmarkArguments, run_benchmark
 from mh_support.benchmark.training import (
     ARMS,
@@ -286,6 +287,18 @@ def test_several_processes_are_held_against_one(setup):
         ["2", "40.0", "40.0 to 40.0", "1.60", "5.0e-03", "2.00 GB"],
         ["4", "50.0", "50.0 to 50.0", "2.00", "OTHERS: does not count", "2.00 GB"],
     ]
+
+
+def test_processes_with_all_weights_and_with_parts_train_the_same(setup, monkeypatch):
+    monkeypatch.setattr(processes, "PRELOADED", ["mh_support.trainer", "transformers"])
+    monkeypatch.setattr(processes, "find_spec", lambda name: None)
+    ways = [Sharing(1), Sharing(2), Sharing(2, sharded=True)]
+    found = {way.label: [measure_processes(way, setup)] for way in ways}
+    summary = summarise_scaling(found, setup)
+    assert list(summary) == ["1", "2 DDP", "2 FSDP"]
+    for each in summary.values():
+        assert len(each["losses"]) == 3
+        assert each["loss_difference"] < 1e-5
 
 
 def test_the_plot_is_drawn(made_up, tmp_path):

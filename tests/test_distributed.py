@@ -1,4 +1,7 @@
-"""Two processes that train one model: one run folder, each row once an epoch, and the same weights after a kill."""
+"""Two processes that train one model: one run folder, each row once an epoch, and the same weights after a kill.
+
+They have all weights each (DDP), or share them (FSDP).
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,11 @@ from safetensors.torch import load_file
 from training_fixtures import ROOT, RUN_FILES, SHORT, quick_steps, save_model, train, write_csv
 
 import mh_support.trainer as trainer
+from mh_support.benchmark.scaling import SHARDED, shard_on_cpu
 from mh_support.data.preparation import data_fingerprint
 from mh_support.dialogue import encode_dialogue
 from mh_support.files import read_json
-from mh_support.modeling import weights_fingerprint
+from mh_support.modeling import load_model, weights_fingerprint
 from mh_support.packing import PackingCollator
 from mh_support.run_folder import RunFolder
 
@@ -29,10 +33,15 @@ from mh_support.run_folder import RunFolder
 STEPS: dict[str, Any] = {"per_device_train_batch_size": 6, "max_steps": 8, "eval_steps": 2, "save_steps": 2}
 
 
-def work(rank: int, port: int, folder: Path, model: Path, data: Path, die_at: str, changes: dict[str, Any]) -> None:
+def work(
+    rank: int, port: int, folder: Path, model: Path, data: Path, die_at: str, sharded: bool, changes: dict[str, Any]
+) -> None:
     """Be one of two processes, as a launcher starts them; note the rows that it is given, and die where told."""
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ.update({**address, "RANK": str(rank), "LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "true"})
+    if sharded:
+        os.environ.update(SHARDED)
+        shard_on_cpu()
     quick_steps()
     notes = folder.parent / f"rows{rank}.jsonl"
 
@@ -60,14 +69,15 @@ class Pair:
         self.model, self.data = save_model(home / "tiny", tokenizer), write_csv(home / "talk.csv")
 
     def __call__(
-        self, folder: Path, *, die_at: str = "", model: Path | None = None, **changes: Any
+        self, folder: Path, *, die_at: str = "", model: Path | None = None, sharded: bool = False, **changes: Any
     ) -> list[int | None]:
         """Return how the two ended; where the first was killed, the second is too."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         processes = [
             self.context.Process(
-                target=work, args=(rank, port, folder, model or self.model, self.data, "" if rank else die_at, changes)
+                target=work,
+                args=(rank, port, folder, model or self.model, self.data, "" if rank else die_at, sharded, changes),
             )
             for rank in (0, 1)
         ]
@@ -123,8 +133,8 @@ def test_each_row_is_trained_on_once_an_epoch_by_one_of_them(finished, tiny_toke
     assert given[0][:4] != given[0][4:]
 
 
-@pytest.mark.parametrize("accumulated", [1, 3])
-def test_two_processes_train_as_one_with_twice_the_batch(pair, tmp_path, tiny_tokenizer, accumulated):
+@pytest.mark.parametrize(("sharded", "accumulated"), [(False, 1), (False, 3), (True, 1), (True, 3)])
+def test_two_processes_train_as_one_with_twice_the_batch(pair, tmp_path, tiny_tokenizer, sharded, accumulated):
     # Dropout would draw other numbers in each of them.
     still = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     model = save_model(tmp_path / "still", tiny_tokenizer, **still)
@@ -133,7 +143,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(pair, tmp_path, tiny_to
     two, one = tmp_path / "two", tmp_path / "one"
     each = 6 // accumulated
     changes = {**same, "per_device_train_batch_size": each, "gradient_accumulation_steps": accumulated}
-    assert pair(two, model=model, **changes) == [0, 0]
+    assert pair(two, model=model, sharded=sharded, **changes) == [0, 0]
     train(one, model, pair.data, **{**STEPS, **same, "per_device_train_batch_size": 12, "sample_replies": 0})
     runs = [RunFolder.open(folder) for folder in (one, two)]
     logs = [read_json(run.log_file) for run in runs]
@@ -142,21 +152,27 @@ def test_two_processes_train_as_one_with_twice_the_batch(pair, tmp_path, tiny_to
     assert losses[0][0] - losses[0][-1] > 0.1, "it does learn"
     assert losses[1] == pytest.approx(losses[0], abs=1e-3)
     weights = [load_file(run.model / "model.safetensors") for run in runs]
+    assert weights[0].keys() == weights[1].keys()
     for name, weight in weights[0].items():
         torch.testing.assert_close(weights[1][name], weight, rtol=0, atol=2e-3, msg=name)
 
 
-def test_killed_within_an_epoch_they_end_as_if_they_had_not_been(pair, finished, tmp_path):
+@pytest.mark.parametrize("sharded", [False, True])
+def test_killed_within_an_epoch_they_end_as_if_they_had_not_been(pair, finished, tmp_path, sharded):
+    whole = finished
+    if sharded:
+        assert pair(tmp_path / "whole", sharded=True) == [0, 0]
+        whole = RunFolder.open(tmp_path / "whole")
     folder = tmp_path / "run"
-    killed, other = pair(folder, die_at="checkpoint-8/trainer_state.json")
+    killed, other = pair(folder, die_at="checkpoint-8/trainer_state.json", sharded=sharded)
     # On a busy machine the second finds its peer gone before it is killed itself.
     assert killed == -signal.SIGKILL
     assert other in (1, -signal.SIGKILL)
     assert RunFolder(folder).record()["finished"] is None
-    assert pair(folder) == [0, 0]
+    assert pair(folder, sharded=sharded) == [0, 0]
     run = RunFolder.open(folder)
     assert run.record()["training"]["global_step"] == 8
-    assert (run.model / "model.safetensors").read_bytes() == (finished.model / "model.safetensors").read_bytes()
+    assert (run.model / "model.safetensors").read_bytes() == (whole.model / "model.safetensors").read_bytes()
 
 
 def test_another_number_of_processes_is_refused(pair, finished):
@@ -164,25 +180,57 @@ def test_another_number_of_processes_is_refused(pair, finished):
         train(finished.path, pair.model, pair.data, **{**STEPS, "sample_replies": 0})
 
 
-def test_accelerate_launches_the_recipe(pair, finished, tmp_path):
+def launch(pair: Pair, folder: Path, *options: str, **changes: Any) -> tuple[RunFolder, str]:
+    """Start the recipe with `accelerate launch` in a folder; return its run and what it printed."""
     flags = {"model": pair.model, "data": pair.data, **SHORT, **STEPS, "sample_replies": 1, "disable_tqdm": "true"}
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *options, "--main_process_port", "0"]
     command += [str(ROOT / "recipes" / "finetune.py")]
-    command += [item for name, value in flags.items() for item in (f"--{name}", str(value).lower())]
+    command += [item for name, value in {**flags, **changes}.items() for item in (f"--{name}", str(value).lower())]
     # Without a GPU in sight this is two processes on the CPU; `accelerate launch --cpu` would start one alone.
     alone = {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    alone["PYTHONPATH"] = os.pathsep.join([str(folder.parent), os.environ.get("PYTHONPATH", "")])
     launched = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, **alone}, capture_output=True, text=True, timeout=300
+        command, cwd=folder, env={**os.environ, **alone}, capture_output=True, text=True, timeout=300
     )
     assert launched.returncode == 0, launched.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
-    (folder,) = (path for path in (tmp_path / "runs").iterdir() if not path.is_symlink())
-    assert (tmp_path / "runs" / "latest").resolve() == folder
-    run = RunFolder.open(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["runs"]
+    (made,) = (path for path in (folder / "runs").iterdir() if not path.is_symlink())
+    assert (folder / "runs" / "latest").resolve() == made
+    return RunFolder.open(made), launched.stdout
+
+
+def test_accelerate_launches_the_recipe(pair, finished, tmp_path):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    options = ("--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no")
+    run, printed = launch(pair, folder, *options, "--dynamo_backend", "no")
     assert run.record()["arguments"]["world_size"] == 2
     # One of them speaks.
-    assert launched.stdout.count(f"model        {pair.model}, full\n") == 1
-    assert launched.stdout.count("sample 1: ") == 4
-    assert launched.stdout.splitlines()[-1] == f"score it with recipes/score.py runs/{folder.name}"
+    assert printed.count(f"model        {pair.model}, full\n") == 1
+    assert printed.count("sample 1: ") == 4
+    assert printed.splitlines()[-1] == f"score it with recipes/score.py runs/{run.path.name}"
     assert (run.model / "model.safetensors").read_bytes() == (finished.model / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_the_file_for_fsdp_shards_what_the_recipe_trains(pair, tmp_path, lora):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\n\nif 'RANK' in os.environ:\n"
+        "    from mh_support.benchmark.scaling import shard_on_cpu\n\n    shard_on_cpu()\n",
+        encoding="utf-8",
+    )
+    folder = tmp_path / "here"
+    folder.mkdir()
+    configuration = str(ROOT / "recipes" / "configs" / "accelerate_fsdp.yaml")
+    run, printed = launch(pair, folder, "--config_file", configuration, lora=lora, bf16=True)
+    assert run.record()["dtype"] == "bf16"
+    # Nothing is generated with a part of the weights.
+    assert "sample 1: " not in printed
+    losses = [entry["eval_loss"] for entry in read_json(run.log_file) if "eval_loss" in entry]
+    assert losses[-1] < losses[0] - 0.01
+    assert load_model(str(run.model)).dtype == torch.float32
+    if not lora:
+        saved, base = (load_file(path / "model.safetensors") for path in (run.model, pair.model))
+        assert {name: weight.shape for name, weight in saved.items()} == {n: w.shape for n, w in base.items()}
+    # The optimizer too is put together from what each of them has.
+    assert (run.checkpoints / "checkpoint-8" / "optimizer.bin").is_file()

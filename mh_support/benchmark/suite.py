@@ -28,7 +28,7 @@ from mh_support.benchmark.results import (
     summarise_serving,
     summarise_training,
 )
-from mh_support.benchmark.scaling import measure_processes
+from mh_support.benchmark.scaling import Sharing, measure_processes
 from mh_support.benchmark.training import (
     ARMS,
     MAX_LENGTH,
@@ -73,7 +73,7 @@ class BenchmarkArguments:
         default_factory=lambda: list(serving.STREAMS), metadata={"help": "People who are served at once."}
     )
     processes: list[int] = field(
-        default_factory=lambda: [1, 2, 4], metadata={"help": "Processes that share the batch of a training step."}
+        default_factory=lambda: [1, 2, 4], metadata={"help": "Processes that share a step's batch, by DDP and by FSDP."}
     )
     sizes: list[int] = field(
         default_factory=lambda: list(SIZES[:2]),
@@ -115,7 +115,7 @@ def run_benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
         folder = Path(scratch)
         dialogues = read_dialogues(arguments.data)
         tokenizer = None
-        if not {"training", "profile", "generation", "serving"}.isdisjoint(arguments.parts):
+        if not {"training", "profile", "generation", "serving", "scaling"}.isdisjoint(arguments.parts):
             tokenizer = make_tokenizer(dialogues)
             heads = max(1, arguments.width // 64)
             shape = {"n_layer": arguments.layers, "n_embd": arguments.width, "n_head": heads}
@@ -213,9 +213,10 @@ def _scaling(
     arguments: BenchmarkArguments, folder: Path, dialogues: Sequence[Any], tokenizer: Any
 ) -> dict[str, dict[str, Any]]:
     setup = _setup(arguments, folder, dialogues, tokenizer)
-    found: dict[str, list[dict[str, Any]]] = {str(count): [] for count in arguments.processes}
-    for count in tqdm([count for _ in range(arguments.repeats) for count in arguments.processes], desc="scaling"):
-        found[str(count)].append(measure_processes(count, setup))
+    ways = [Sharing(count, sharded) for count in arguments.processes for sharded in (False, True) if count > sharded]
+    found: dict[str, list[dict[str, Any]]] = {way.label: [] for way in ways}
+    for way in tqdm([way for _ in range(arguments.repeats) for way in ways], desc="scaling"):
+        found[way.label].append(measure_processes(way, setup))
     return summarise_scaling(found, setup)
 
 

@@ -231,6 +231,7 @@ def _arguments(arm: Arm, setup: TrainingSetup) -> Any:
         "report_to": "none",
         "disable_tqdm": True,
         "use_cpu": True,
+        "ddp_find_unused_parameters": False,
         # The original computes in fp32, which is what Trainer does unless it is told otherwise.
         "bf16": setup.bf16 and arm.library != "trainer",
     }
