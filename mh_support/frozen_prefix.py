@@ -12,6 +12,7 @@ A folder holds `key.json`, what the contents follow from; `hidden.bin`, all rows
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import transformers
 from accelerate.utils import parse_flag_from_env
 from datasets import concatenate_datasets
 from torch import Tensor
@@ -40,6 +42,11 @@ FORMAT = 1
 # Computed and marked as done together: enough for matrices of a good size, seconds of work to lose in a kill.
 TOKENS_AT_ONCE = 4096
 _BYTES = 4  # Of a number in fp32.
+# What of GPT-2's configuration changes what the same weights put out.
+_ARCHITECTURE = (
+    *("activation_function", "layer_norm_epsilon", "n_head", "reorder_and_upcast_attn"),
+    *("scale_attn_by_inverse_layer_idx", "scale_attn_weights"),
+)
 _FILES = ("key.json", "hidden.bin", "done.bin")
 
 
@@ -92,12 +99,27 @@ class FrozenPrefix:
         reused = whole and _key_in(self.folder) == key
         if not reused:
             _clear(self.folder)
-        mode: Any = "r+" if reused else "w+"
-        self._hidden = np.memmap(hidden, dtype=np.float32, mode=mode, shape=shape)
-        self._done = np.memmap(done, dtype=np.uint8, mode=mode, shape=(len(self._blocks),))
+        self._maps = (hidden, shape), (done, (len(self._blocks),))
+        if not reused:
+            _reserve(hidden, self.layout.bytes)
+            _reserve(done, len(self._blocks))
+        self._map()
         if not reused:
             # Last, since it says that the files are there and of this size.
             write_json(self.folder / "key.json", key)
+
+    def _map(self) -> None:
+        (hidden, shape), (done, blocks) = self._maps
+        self._hidden = np.memmap(hidden, dtype=np.float32, mode="r+", shape=shape)
+        self._done = np.memmap(done, dtype=np.uint8, mode="r+", shape=blocks)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is mapped, which a worker that loads data maps anew."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_hidden", "_done")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._map()
 
     @property
     def blocks(self) -> int:
@@ -151,6 +173,15 @@ def _clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
+def _reserve(path: Path, size: int) -> None:
+    """Make a file of zeros whose room on the disk is its own: writing to a map of a full disk would end the process."""
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+
+
 def _key_in(folder: Path) -> Any:
     try:
         return read_json(folder / "key.json")
@@ -184,6 +215,7 @@ def prefix_key(
     ids = hashlib.sha256()
     for row in concatenate_datasets(list(rows.values()))["input_ids"]:
         ids.update(np.asarray([len(row), *row], dtype=np.int64).tobytes())
+    config = causal_lm(plan.model).config
     tokenizer = plan.tokenizer.backend_tokenizer.to_str() if plan.tokenizer.is_fast else repr(plan.tokenizer)
     return {
         "format": FORMAT,
@@ -195,7 +227,9 @@ def prefix_key(
         "max_length": arguments.max_length,
         "computed_in": "bf16" if arguments.bf16 else "fp32",
         "device": arguments.device.type,
+        "architecture": ", ".join(f"{name} {getattr(config, name)}" for name in _ARCHITECTURE),
         "torch": torch.__version__,
+        "transformers": transformers.__version__,
     }
 
 
@@ -215,7 +249,13 @@ def open_prefix(
         print(f"frozen       {reason}; the frozen blocks are computed anew in each epoch")
         return None
     first_block = frozen_blocks(plan.model)
-    prefix = FrozenPrefix(folder, prefix_key(plan, arguments, rows, first_block), layout, first_block)
+    key = prefix_key(plan, arguments, rows, first_block)
+    try:
+        prefix = FrozenPrefix(folder, key, layout, first_block)
+    except OSError as error:
+        _clear(folder)
+        print(f"frozen       {folder}: {error.strerror}; the frozen blocks are computed anew in each epoch")
+        return None
     print(describe_prefix(prefix, plan))
     return prefix
 
@@ -228,6 +268,8 @@ def _reason_against(plan: Plan, arguments: FinetuneArguments) -> str | None:
         return "the cache of frozen blocks is for training in one process"
     if arguments.label_smoothing_factor:
         return "the cache of frozen blocks is for training without label smoothing"
+    if arguments.neftune_noise_alpha:
+        return "the cache of frozen blocks is for training without NEFTune's noise"
     if arguments.fp16:
         return "the cache of frozen blocks is for fp32 and bf16, not for fp16"
     if frozen_blocks(plan.model) == 0:

@@ -12,7 +12,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface, GPT2LMHeadModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -34,9 +34,11 @@ def causal_lm(model: Any) -> Any:
 
 
 def can_pack(model: Any) -> bool:
-    """Say whether `pack_forward` knows the model: GPT-2's architecture, which is DialoGPT's too, with SDPA."""
+    """Say whether `pack_forward` knows the model: GPT-2's architecture, which is DialoGPT's too, with a plain head."""
     inner = causal_lm(model)
     known = type(inner) is GPT2LMHeadModel and not inner.config.add_cross_attention
+    # The loss reads the head's weight itself, so that an adapter on the head would not be heard.
+    known = known and type(inner.lm_head) is nn.Linear
     return known and inner.config._attn_implementation in ("sdpa", PACKED)
 
 

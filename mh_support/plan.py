@@ -123,7 +123,8 @@ def make_plan(model_arguments: ModelArguments, prepared: Prepared, arguments: Fi
 def _steps(rows: int, arguments: FinetuneArguments) -> int:
     """Return how many optimizer steps the run has, and let a short run be evaluated at least each epoch."""
     batch = arguments.train_batch_size * arguments.world_size
-    each_epoch = max(1, math.ceil(math.ceil(rows / batch) / arguments.gradient_accumulation_steps))
+    batches = rows // batch if arguments.dataloader_drop_last else math.ceil(rows / batch)
+    each_epoch = max(1, math.ceil(batches / arguments.gradient_accumulation_steps))
     steps = arguments.max_steps if arguments.max_steps > 0 else math.ceil(each_epoch * arguments.num_train_epochs)
     arguments.eval_steps = arguments.save_steps if arguments.eval_steps is None else arguments.eval_steps
     if steps < arguments.eval_steps:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import torch
 from transformers import DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
 from mh_support.dialogue import IGNORED
@@ -16,7 +18,7 @@ class DialogueTrainer(Trainer):
     """A Trainer that computes the same losses and gradients in less time; all else about it is the Trainer's own.
 
     With GPT-2's architecture rows are packed instead of padded, and logits are made where a token is supervised. Other
-    models, DeepSpeed, the first FSDP and label smoothing are trained as the Trainer does it.
+    models, DeepSpeed, the first FSDP, label smoothing and NEFTune are trained as the Trainer does it.
 
     Args:
         model: a causal LM, or an adapter on one.
@@ -42,8 +44,12 @@ class DialogueTrainer(Trainer):
         super().__init__(model=model, args=args, processing_class=tokenizer, data_collator=padding, **kwargs)
         # Only now is it known what a launcher asked for. DeepSpeed and the first FSDP put weights together for the
         # forward of the module that has them, and packed rows are sent around that of the whole.
-        apart = self.is_deepspeed_enabled or (self.is_fsdp_enabled and not self.accelerator.is_fsdp2)
-        if can_pack(model) and not (apart or args.label_smoothing_factor):
+        sharded = self.is_fsdp_enabled and self.accelerator.is_fsdp2
+        apart = self.is_deepspeed_enabled or (self.is_fsdp_enabled and not sharded)
+        if sharded:
+            _keep_loss_exact(self.accelerator.state.fsdp_plugin)
+        # The noise of NEFTune is measured by the length of what it gets, which is to be a row.
+        if can_pack(model) and not (apart or args.label_smoothing_factor or args.neftune_noise_alpha):
             pack_forward(model, 0 if prefix is None else prefix.first_block)
             self.data_collator = PackingCollator(prefix)
         elif prefix is not None:
@@ -55,3 +61,9 @@ class DialogueTrainer(Trainer):
         if self._by_row and "row" not in columns:
             # Not for the model but for the collator, which finds the frozen blocks' output by it.
             columns.append("row")
+
+
+def _keep_loss_exact(plugin: Any) -> None:
+    """Let sharded models put out what they compute in bf16 as fp32; losses would be rounded to two or three digits."""
+    if plugin.mixed_precision_policy is not None:
+        plugin.mixed_precision_policy = replace(plugin.mixed_precision_policy, output_dtype=torch.float32)

@@ -212,7 +212,7 @@ def _trained(
         prefix.fill(plan.model, rows, progress=not arguments.disable_tqdm, bf16=bool(arguments.bf16))
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     # Where each process holds a part of the weights, all of them take part in putting these together.
-    weights = trainer.accelerator.get_state_dict(trainer.model)
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     model = trainer.accelerator.unwrap_model(trainer.model)
     # Put together, one tensor of two names has become two.
     tied = getattr(model, "all_tied_weights_keys", {})

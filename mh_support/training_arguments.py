@@ -106,7 +106,15 @@ class FinetuneArguments(TrainingArguments):
                 f"eval_steps is {self.eval_steps} and save_steps {self.save_steps}; the best model is kept only where "
                 "it is both evaluated and saved: give both the same, or --load_best_model_at_end false"
             )
+        if self.save_only_model:
+            raise ValueError(
+                "save_only_model keeps no optimizer, without which a killed run cannot go on as it was; leave it out"
+            )
         output_dir = self.output_dir
         super().__post_init__()
+        if self.n_gpu > 1:
+            # The Trainer would cut each batch into pieces for all GPUs in sight, which packed rows cannot be.
+            print(f"{self.n_gpu} GPUs are in sight and one is used; start with accelerate launch to use them all")
+            self._n_gpu = 1
         # Where none is given transformers makes one up; here a run gets a name of its own when it starts.
         self.output_dir = output_dir

@@ -17,6 +17,7 @@ import mh_support.benchmark.profile as benchmark_profile
 import mh_support.benchmark.scaling as scaling
 import mh_support.benchmark.suite as suite
 import mh_support.benchmark.training as benchmark_training
+from mh_support.benchmark.generation import save_prompts
 from mh_support.benchmark.preparation import (
     PeakMemory,
     measure_import,
@@ -48,6 +49,7 @@ from mh_support.benchmark.training import (
     read_dialogues,
 )
 from mh_support.dialogue import IGNORED
+from mh_support.files import read_json
 
 SMALL = {"n_layer": 3, "n_embd": 32, "n_head": 2}
 
@@ -353,10 +355,14 @@ def test_growth_is_told_once_memory_has_settled():
     assert [each["growth_per_row"] for each in with_growth(measured)] == [None, None, 0.01, None]
 
 
-def test_the_recipe_writes_and_prints(tmp_path, talk, monkeypatch, capsys):
-    # In this process, which has imported everything already.
+@pytest.fixture
+def here(monkeypatch):
+    """Measure in this process, which has imported everything already."""
     for module in (suite, scaling):
         monkeypatch.setattr(module, "in_own_process", lambda work, *given: {**work(*given), "peak_memory": 10**9})
+
+
+def test_the_recipe_writes_and_prints(tmp_path, talk, here, capsys):
     sizes = {"repeats": 1, "batch_size": 2, "steps": 1, "layers": 3, "width": 64, "prompts": 3, "new_tokens": 4}
     argv = [item for name, value in {**sizes, "sizes": 20}.items() for item in (f"--{name}", str(value))]
     argv += ["--streams", "1", "3", "--processes", "1"]
@@ -414,3 +420,30 @@ def test_without_trl_its_ways_are_refused_with_the_command_that_installs_it(monk
 def test_a_quick_look_is_the_training_table_alone():
     quick = BenchmarkArguments(quick=True)
     assert (quick.parts, quick.repeats, quick.batch_size, quick.steps) == (["training"], 1, 2, 1)
+
+
+def small_arguments(talk, folder, *parts):
+    sizes = {"repeats": 1, "batch_size": 2, "steps": 1, "layers": 2, "width": 64, "prompts": 2, "new_tokens": 4}
+    given = {"streams": [1], "processes": [1], "sizes": [20], "arms": ["ours_full"]}
+    return BenchmarkArguments(data=str(talk), parts=list(parts), output_dir=str(folder), **sizes, **given)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_each_part_can_be_measured_alone(tmp_path, talk, here, part):
+    assert set(run_benchmark(small_arguments(talk, tmp_path, part))) == {"machine", "arguments", part}
+
+
+def test_a_part_that_fails_loses_none_before_it(tmp_path, talk, here, monkeypatch):
+    def fail(*given):
+        raise RuntimeError("it ended with exit code 1")
+
+    monkeypatch.setattr(suite, "measure_import", fail)
+    with pytest.raises(RuntimeError, match="exit code 1"):
+        run_benchmark(small_arguments(talk, tmp_path, "preparation", "import"))
+    assert read_json(tmp_path / "benchmark.json")["preparation"][0]["rows"] == 20
+
+
+def test_prompts_that_the_model_has_no_room_for_are_left_out(tmp_path, tiny_tokenizer):
+    said = [[{"role": "user", "content": words}] for words in ("I am sad", "so " * 200, "I am sad", "I am tired", "No")]
+    save_prompts(tmp_path, said, tiny_tokenizer, 2, length=60)
+    assert [prompt[0]["content"] for prompt in read_json(tmp_path / "prompts.json")] == ["I am sad", "I am tired"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
+import pickle
 import shutil
 
 import numpy as np
@@ -215,6 +217,18 @@ def test_the_tokenizer_and_the_template_are_in_its_key(model, data):
     assert {name for name in key if template[name] != tokenizer[name]} == {"tokenizer"}
 
 
+@pytest.mark.parametrize("name", ["n_head", "layer_norm_epsilon", "activation_function"])
+def test_what_the_same_weights_compute_otherwise_is_in_its_key(model, data, name):
+    plan, arguments = plan_of(model, data)
+    rows = numbered_rows(plan)
+    key = prefix_key(plan, arguments, rows, 2)
+    plan.model.config.name_or_path = "moved"
+    assert prefix_key(plan, arguments, rows, 2) == key
+    setattr(plan.model.config, name, {"n_head": 1, "layer_norm_epsilon": 1e-3, "activation_function": "relu"}[name])
+    other = prefix_key(plan, arguments, rows, 2)
+    assert {part for part in key if key[part] != other[part]} == {"architecture"}
+
+
 @pytest.mark.parametrize("damage", ["{", "[]", None])
 def test_a_folder_whose_key_cannot_be_read_is_made_anew(tmp_path, model, data, damage):
     trainer_of(*opened(model, data, tmp_path / "kept"))
@@ -351,9 +365,45 @@ def test_where_it_cannot_be_the_reason_is_printed(tmp_path, model, data, tiny_to
     assert "is for training without label smoothing" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"^the output of frozen blocks is for models and arguments that rows are pac"):
         trainer_of(plan, smoothed, numbered_rows(plan), FrozenPrefix(tmp_path / "a", {}, Layout([2], 32), 2))
+    noisy = FinetuneArguments(output_dir="unused", **{**SHORT, "neftune_noise_alpha": 5.0})
+    assert open_prefix(plan, noisy, numbered_rows(plan), tmp_path / "kept") is None
+    assert "is for training without NEFTune's noise" in capsys.readouterr().out
+    assert not isinstance(trainer_of(plan, noisy, numbered_rows(plan), None).data_collator, PackingCollator)
     arguments = FinetuneArguments(output_dir="unused", **{**SHORT, "fsdp": True})
     assert open_prefix(parallel, arguments, numbered_rows(plan), tmp_path / "kept") is None
     assert "is for training in one process" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED"])
+def test_a_launcher_that_shards_keeps_nothing(model, data, tmp_path, monkeypatch, capsys, kind):
+    plan, arguments = plan_of(model, data)
+    monkeypatch.setenv(f"ACCELERATE_USE_{kind}", "true")
+    assert open_prefix(plan, arguments, numbered_rows(plan), tmp_path / "kept") is None
+    assert "is for training in one process" in capsys.readouterr().out
+
+
+def test_a_disk_that_is_full_after_all_is_said(model, data, tmp_path, monkeypatch, capsys):
+    def full(*given):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(frozen_prefix.os, "posix_fallocate", full)
+    plan, arguments = plan_of(model, data)
+    assert open_prefix(plan, arguments, numbered_rows(plan), tmp_path / "kept") is None
+    assert "kept: No space left on device; the frozen blocks are computed anew in each epoch" in capsys.readouterr().out
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
+def test_its_room_on_the_disk_is_taken_when_it_is_opened(tmp_path):
+    FrozenPrefix(tmp_path / "kept", {}, Layout([3000], 32), 2)
+    assert (tmp_path / "kept" / "hidden.bin").stat().st_blocks * 512 >= 3000 * 32 * 4
+
+
+def test_a_worker_maps_it_anew(tmp_path):
+    prefix = FrozenPrefix(tmp_path / "kept", {}, Layout([3000], 32), 2)
+    prefix._hidden[:] = 7
+    sent = pickle.dumps(prefix)
+    assert len(sent) < 10_000
+    assert (pickle.loads(sent).read(0) == 7).all()
 
 
 def test_frozen_blocks_are_counted(model, data):

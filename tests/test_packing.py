@@ -151,6 +151,9 @@ def test_what_can_be_packed(tiny_model):
     llama = LlamaForCausalLM(LlamaConfig(**shape, num_attention_heads=2, num_key_value_heads=2))
     assert can_pack(tiny_model)
     assert can_pack(prepare_training(twin(tiny_model), ModelArguments("m", lora=True)))
+    # The loss reads the head itself, past an adapter on it.
+    on_the_head = ModelArguments("m", lora=True, lora_target_modules=["c_attn", "lm_head"])
+    assert not can_pack(prepare_training(twin(tiny_model), on_the_head))
     assert not can_pack(llama)
     assert not can_pack(twin(tiny_model, add_cross_attention=False, attn_implementation="eager"))
 

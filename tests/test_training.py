@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import math
@@ -24,7 +25,7 @@ from training_fixtures import (
     train,
     write_csv,
 )
-from transformers import AutoTokenizer, pipeline
+from transformers import AutoTokenizer, TrainingArguments, pipeline
 
 import mh_support.run_folder as run_folder
 import mh_support.training as training
@@ -508,6 +509,7 @@ def plan_of(model, data, **changes):
         ({"num_train_epochs": 2.5}, 13, 5),
         ({"num_train_epochs": 0.5}, 3, 3),
         ({"per_device_train_batch_size": 7}, 175, 7),
+        ({"per_device_train_batch_size": 7, "dataloader_drop_last": True}, 150, 6),
         ({"gradient_accumulation_steps": 2}, 75, 3),
         ({"max_steps": 7}, 7, 5),
         ({"max_steps": 3}, 3, 3),
@@ -522,12 +524,17 @@ def test_steps_are_counted_and_a_short_run_is_evaluated_each_epoch(model, data, 
 
 
 @pytest.mark.parametrize(
-    "changes", [{"num_train_epochs": 2.5}, {"num_train_epochs": 1, "gradient_accumulation_steps": 2}]
+    ("changes", "steps"),
+    [
+        ({"num_train_epochs": 2.5}, 13),
+        ({"num_train_epochs": 1, "gradient_accumulation_steps": 2}, 3),
+        ({"num_train_epochs": 1, "dataloader_drop_last": True, "per_device_eval_batch_size": 1}, 4),
+    ],
 )
-def test_the_steps_counted_are_the_steps_made(tmp_path, model, data, changes):
+def test_the_steps_counted_are_the_steps_made(tmp_path, model, data, changes, steps):
     changes = {"max_steps": -1, "eval_steps": 500, "save_steps": 500, **changes}
     record = train(tmp_path / "run", model, data, sample_replies=0, **changes).record()["training"]
-    assert record["global_step"] == record["planned_steps"] == (13 if "gradient" not in str(changes) else 3)
+    assert record["global_step"] == record["planned_steps"] == steps
     assert record["stopped_early"] is False
 
 
@@ -585,6 +592,10 @@ def test_defaults_are_the_documented_ones():
         ({"long_inputs": "chop"}, r"^long_inputs is 'chop'; it is one of truncate, split, drop$"),
         ({"max_length": 15}, r"^max_length is 15; a row needs at least 16 tokens$"),
         ({"early_stopping_patience": -1}, r"^early_stopping_patience and sample_replies are 0 or more$"),
+        (
+            {"save_only_model": True},
+            r"^save_only_model keeps no optimizer, without which a killed run cannot go on as it",
+        ),
         ({"sample_replies": -1}, r"^early_stopping_patience and sample_replies are 0 or more$"),
         (
             {"eval_steps": 100},
@@ -596,6 +607,21 @@ def test_defaults_are_the_documented_ones():
 def test_bad_arguments_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         FinetuneArguments(**changes)
+
+
+def test_of_several_gpus_in_sight_one_is_used_and_it_is_said(monkeypatch, capsys):
+    @functools.cached_property
+    def two(self):
+        self._n_gpu = 2
+        return torch.device("cpu")
+
+    two.__set_name__(TrainingArguments, "_setup_devices")
+    monkeypatch.setattr(TrainingArguments, "_setup_devices", two)
+    arguments = FinetuneArguments(per_device_train_batch_size=10)
+    assert (arguments.n_gpu, arguments.train_batch_size) == (1, 10)
+    assert (
+        capsys.readouterr().out == "2 GPUs are in sight and one is used; start with accelerate launch to use them all\n"
+    )
 
 
 def test_without_the_best_model_there_may_be_more_evaluations_than_checkpoints():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from mh_support.dialogue import encode_prompt
 from mh_support.files import read_json, write_json
 
 WAYS = {
@@ -23,12 +25,16 @@ GREEDY: dict[str, Any] = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, 
 PIPELINE_BATCH = 16
 
 
-def save_prompts(folder: Path, dialogues: Sequence[Any], count: int) -> None:
-    """Save the first words of `count` dialogues, those of a person, as conversations to reply to."""
+def save_prompts(folder: Path, dialogues: Sequence[Any], tokenizer: Any, count: int, *, length: int) -> None:
+    """Save the first words of `count` dialogues, those of a person, as conversations to reply to.
+
+    Those of more than `length` tokens are left out: the pipeline does not shorten what is too long for the model.
+    """
     first = [dialogue[:1] for dialogue in dialogues if dialogue[0]["role"] == "user"]
     # A question with several answers stands in the data several times.
-    different = list({message["content"]: [message] for (message,) in first}.values())
-    write_json(folder / "prompts.json", different[:count])
+    different = {message["content"]: [message] for (message,) in first}.values()
+    fitting = (prompt for prompt in different if len(encode_prompt(tokenizer, prompt)) <= length)
+    write_json(folder / "prompts.json", list(islice(fitting, count)))
 
 
 def measure_generation(way: str, folder: str, new_tokens: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -32,6 +32,7 @@ from mh_support.benchmark.scaling import Sharing, measure_processes
 from mh_support.benchmark.training import (
     ARMS,
     MAX_LENGTH,
+    POSITIONS,
     TrainingSetup,
     make_model,
     make_setup,
@@ -44,6 +45,7 @@ from mh_support.files import write_json
 from mh_support.modeling import STARTER, load_tokenizer, supports_bf16
 
 PARTS = ("training", "profile", "generation", "serving", "scaling", "preparation", "import")
+_DRAWN = {"training": draw_training, "generation": draw_generation, "serving": draw_serving}
 # Dialogues whose perplexity to the starter shows what a way of serving loses.
 LOSS_DIALOGUES = 32
 
@@ -111,6 +113,7 @@ def run_benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
         ours = " ".join(name for name, arm in ARMS.items() if arm.library != "trl")
         raise ValueError(f"TRL is not installed; pip install 'mh-support[benchmark]', or --arms {ours}")
     results: dict[str, Any] = {"machine": _machine(), "arguments": asdict(arguments)}
+    output = Path(arguments.output_dir)
     with tempfile.TemporaryDirectory(prefix="mh_support_benchmark_") as scratch:
         folder = Path(scratch)
         dialogues = read_dialogues(arguments.data)
@@ -120,27 +123,24 @@ def run_benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
             heads = max(1, arguments.width // 64)
             shape = {"n_layer": arguments.layers, "n_embd": arguments.width, "n_head": heads}
             make_model(folder, tokenizer, dropout=arguments.dropout, **shape)
-            save_prompts(folder, dialogues, arguments.prompts)
-        if "training" in arguments.parts:
-            results["training"] = _training(arguments, folder, dialogues, tokenizer)
-        if "profile" in arguments.parts:
-            results["profile"] = _profile(arguments, folder, dialogues, tokenizer)
-        if "generation" in arguments.parts:
-            results["generation"] = _generation(arguments, folder)
-        if "serving" in arguments.parts:
-            results["serving"] = _serving(arguments, scratch, dialogues)
-        if "scaling" in arguments.parts:
-            results["scaling"] = _scaling(arguments, folder, dialogues, tokenizer)
-        if "preparation" in arguments.parts:
-            results["preparation"] = _preparation(arguments, folder, dialogues)
-    if "import" in arguments.parts:
-        results["import"] = measure_import()
-    results["machine"]["load_after"] = os.getloadavg()[0]
-    output = Path(arguments.output_dir)
-    write_json(output / "benchmark.json", results)
-    for part, draw in {"training": draw_training, "generation": draw_generation, "serving": draw_serving}.items():
-        if part in results:
-            draw(results[part], output / f"{part}.png")
+            longest = POSITIONS - arguments.new_tokens
+            save_prompts(folder, dialogues, tokenizer, arguments.prompts, length=longest)
+        measurements: dict[str, Callable[[], Any]] = {
+            "training": lambda: _training(arguments, folder, dialogues, tokenizer),
+            "profile": lambda: _profile(arguments, folder, dialogues, tokenizer),
+            "generation": lambda: _generation(arguments, folder),
+            "serving": lambda: _serving(arguments, scratch, dialogues),
+            "scaling": lambda: _scaling(arguments, folder, dialogues, tokenizer),
+            "preparation": lambda: _preparation(arguments, folder, dialogues),
+            "import": measure_import,
+        }
+        for part in (part for part in PARTS if part in arguments.parts):
+            results[part] = measurements[part]()
+            results["machine"]["load_after"] = os.getloadavg()[0]
+            # After each, so that one that fails or is broken off loses nothing of those before it.
+            write_json(output / "benchmark.json", results)
+            if part in _DRAWN:
+                _DRAWN[part](results[part], output / f"{part}.png")
     return results
 
 

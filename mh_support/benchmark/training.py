@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MAX_LENGTH = 512
+POSITIONS = 1024  # GPT-2's.
 # What a vocabulary of GPT-2's kind comes to on a data set of counselling: tokens of about its length.
 VOCABULARY = 16384
 END = "<|endoftext|>"
