@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mh_support.augmentation_effects import Cell, effects
+from mh_support.augmentation_effects import NONE, Cell, Line, effects, measured
 from mh_support.baselines import ScoredItem, scored_items
 from mh_support.data.augmentation import METHODS
 from mh_support.data.contexts import Context, read_contexts
@@ -32,7 +32,6 @@ from mh_support.run_folder import RunFolder
 from mh_support.scoring import ScoringArguments, model_scores, sample
 from mh_support.training import FinetuneArguments, finetune
 
-NONE = "none"
 WAYS = {**METHODS, GROWTH: "contexts without a reply answered by the model that was trained without additions"}
 
 
@@ -48,7 +47,10 @@ class StudyArguments:
     shares: list[int] = field(
         default_factory=lambda: [10, 30, 100], metadata={"help": "Parts of the training questions, in percent."}
     )
-    seeds: int = field(default=2, metadata={"help": "Times that each cell is trained, each with a seed of its own."})
+    seeds: int = field(
+        default=2,
+        metadata={"help": "Times that each cell is trained, each with a seed of its own; one alone shows nothing."},
+    )
     num_train_epochs: float = field(default=3, metadata={"help": "Epochs over the rows without additions."})
     max_steps: int | None = field(default=100, metadata={"help": "Train each model for at most so many steps."})
     max_length: int = field(default=128, metadata={"help": "Tokens a training row has at most."})
@@ -61,8 +63,7 @@ class StudyArguments:
     grow_contexts: int = field(default=120, metadata={"help": "Contexts that growth answers, at most."})
     limit: int | None = field(default=None, metadata={"help": "Score this many held-out contexts, for a quick look."})
     max_new_tokens: int = field(default=64, metadata={"help": "Tokens a scored or grown reply has at most."})
-    seed: int = field(default=42, metadata={"help": "First seed of the training; of the parts and the intervals too."})
-    n_resamples: int = field(default=1000, metadata={"help": "Bootstrap resamples for the 95 %% intervals."})
+    seed: int = field(default=42, metadata={"help": "First seed of the training; of the parts too."})
 
     def __post_init__(self) -> None:
         for method in self.methods:
@@ -71,7 +72,7 @@ class StudyArguments:
         for share in self.shares:
             if not 1 <= share <= 100:
                 raise ValueError(f"shares has {share}; give percent from 1 to 100")
-        for name in ("seeds", "max_steps", "grow_contexts", "max_new_tokens", "n_resamples"):
+        for name in ("seeds", "max_steps", "grow_contexts", "max_new_tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; give 1 or more")
@@ -112,22 +113,22 @@ class _Study:
             self._augment(share, augmented)
         if GROWTH in self.arguments.methods:
             self.unlabelled = read_contexts(self.arguments.unlabelled)[0]
-        rows: list[dict[str, Any]] = []
-        result = {"arguments": asdict(self.arguments), "held_out": len(self.items), "rows": rows}
+        groups = [item.group for item in self.items]
+        lines: list[Line] = []
+        result: dict[str, Any] = {"arguments": asdict(self.arguments), "held_out": len(self.items)}
         for share, part in parts.items():
-            plain: list[Cell] = []
             for method in (NONE, *self.arguments.methods):
                 cells = [self._cell(share, method, seed, part) for seed in self.seeds]
-                plain = cells if method == NONE else plain
-                rows.append({"share": share, "method": method, **self._effects(cells, plain)})
+                lines.append(measured(share, method, cells, groups))
+                result["rows"] = effects(lines)  # All of them anew: each line tells of the others' chance too.
                 write_json(self.folder / "study.json", result)
-                lines = len(parts) * (1 + len(self.arguments.methods))
-                print(f"\n{len(rows)} of {lines} lines of the table stand in {self.folder / 'study.json'}\n")
+                count = len(parts) * (1 + len(self.arguments.methods))
+                print(f"\n{len(lines)} of {count} lines of the table stand in {self.folder / 'study.json'}\n")
         return result
 
     def _check_same(self) -> None:
         """Note what the cells in the folder are made from, or raise ValueError if it is something else by now."""
-        apart = ("output_dir", "methods", "shares", "seeds", "n_resamples")
+        apart = ("output_dir", "methods", "shares", "seeds")
         shared = {name: value for name, value in asdict(self.arguments).items() if name not in apart}
         questions = {"held_out": held_out_fingerprint(self.splits), "training": len(self.splits["train"])}
         parts = {"model": asdict(self.model), "data": asdict(self.data), "arguments": shared, "questions": questions}
@@ -143,10 +144,6 @@ class _Study:
                 f"the study in {self.folder} was begun with other {' and '.join(differing)}; go on with the same, or "
                 "give a new --output_dir"
             )
-
-    def _effects(self, cells: Sequence[Cell], plain: Sequence[Cell]) -> dict[str, Any]:
-        groups = [item.group for item in self.items]
-        return effects(cells, plain, groups, seed=self.arguments.seed, n_resamples=self.arguments.n_resamples)
 
     def _data(self, share: int, name: str) -> Path:
         return self.folder / "data" / f"{name}-{share}"

@@ -18,6 +18,7 @@ from mh_support.bias.report import bias_lines, verdicts
 from mh_support.data.report import EDITS, FATES
 from mh_support.files import read_json
 from mh_support.generation import DECODING
+from mh_support.rating.preferences import DASH
 from mh_support.rating.questions import CRITERIA, QUALIFICATIONS, WIN_RATE
 from mh_support.readability import reading_grade
 from mh_support.safety.measure_replies import HARMFUL
@@ -87,7 +88,7 @@ def write_card(
         losses=_losses(_read(run_dir, "log_history.json") or []),
         results=results or {"splits": {}},
         ratings=_read(run_dir, "ratings.json"),
-        rating={"criteria": CRITERIA, "win_rate": WIN_RATE, "qualifications": QUALIFICATIONS},
+        rating={"criteria": CRITERIA, "win_rate": WIN_RATE, "dash": DASH, "qualifications": QUALIFICATIONS},
         gate=_read(run_dir, "gate.json"),
         emissions=emissions,
         bias=bias,

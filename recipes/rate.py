@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mh_support.chat_page.texts import check_country
 from mh_support.cli import ArgumentParser, run
 from mh_support.rating import check_installed
 from mh_support.rating.analysis import AnalyseArguments, analyse, groups_shown, results_table
@@ -24,6 +25,8 @@ from mh_support.rating.questions import QUALIFICATIONS
 from mh_support.rating.rating_set import RatingSet
 from mh_support.rating.sheets import import_sheets, write_sheet
 
+COUNTRY = "Two-letter code of the raters' country, such as GB, whose emergency number and services they are told."
+
 
 @dataclass
 class ServeArguments:
@@ -31,6 +34,7 @@ class ServeArguments:
 
     host: str | None = field(default=None, metadata={"help": "Address to listen on; by default this machine only."})
     port: int | None = field(default=None, metadata={"help": "Port; 7860 by default."})
+    country: str | None = field(default=None, metadata={"help": COUNTRY})
 
 
 @dataclass
@@ -40,6 +44,7 @@ class ExportArguments:
     rater: str = field(metadata={"help": "The rater's made-up name: letters, digits, - and _."})
     qualification: str = field(metadata={"help": f"One of {', '.join(QUALIFICATIONS)}.", "choices": [*QUALIFICATIONS]})
     output: str | None = field(default=None, metadata={"help": "CSV file; by default RATER.csv."})
+    country: str | None = field(default=None, metadata={"help": COUNTRY})
 
 
 def make(argv: Sequence[str]) -> None:
@@ -64,7 +69,8 @@ def serve(argv: Sequence[str]) -> None:
     parser = ArgumentParser(ServeArguments, description=serve.__doc__)
     parser.add_argument("folder", metavar="DIR", help="A rating set.")
     arguments, rest = parser.parse(argv)
-    serve_page(AnswerStore(RatingSet(rest.folder)), host=arguments.host, port=arguments.port)
+    country = check_country(arguments.country)
+    serve_page(AnswerStore(RatingSet(rest.folder)), host=arguments.host, port=arguments.port, country=country)
 
 
 def export(argv: Sequence[str]) -> None:
@@ -76,7 +82,8 @@ def export(argv: Sequence[str]) -> None:
     path = Path(arguments.output or f"{arguments.rater}.csv")
     if path.exists():
         raise ValueError(f"{path} is there already, perhaps filled in; give --output a new file")
-    rows = write_sheet(store, store.sign_in(arguments.rater, arguments.qualification), path)
+    country = check_country(arguments.country)
+    rows = write_sheet(store, store.sign_in(arguments.rater, arguments.qualification), path, country=country)
     print(f"written: {path}, {rows:,} rows; bring it back with recipes/rate.py import {rest.folder} {path}")
 
 

@@ -10,12 +10,13 @@ from functools import partial
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 from test_card import REPORT, make_run
 from training_fixtures import load_recipe, one_thread, save_model  # noqa: F401
 
 import mh_support.augmentation_study as study_module
 from mh_support import growth
-from mh_support.augmentation_effects import Cell, effects, shown, study_table
+from mh_support.augmentation_effects import Cell, effects, holm, measured, study_table
 from mh_support.augmentation_study import StudyArguments, part_of
 from mh_support.card import write_card
 from mh_support.data import augmentation
@@ -340,51 +341,115 @@ def test_the_card_tells_of_the_rows_that_were_added(tmp_path):
 # What it buys.
 
 
-@pytest.mark.parametrize(
-    ("interval", "seeds", "lower", "higher"),
-    [
-        ([-2, -1], [-1, -2], "helps", "hurts"),
-        ([1, 2], [1, 2], "hurts", "helps"),
-        ([-2, -1], [-4, 1], "shows nothing", "shows nothing"),  # One seed says otherwise.
-        ([-1, 1], [-1, -1], "shows nothing", "shows nothing"),
-        ([-1, 0], [-1, -1], "shows nothing", "shows nothing"),
-        (None, [1], "shows nothing", "shows nothing"),
-    ],
-)
-def test_only_an_interval_beside_zero_that_every_seed_shows_counts(interval, seeds, lower, higher):
-    difference = {"ci95": interval, "by_seed": seeds}
-    assert (shown(difference, lower_is_better=True), shown(difference, lower_is_better=False)) == (lower, higher)
-
-
 def cell(nats, replies, added=5):
-    """A cell of four items with ten tokens each."""
+    """A cell of a question an item, with ten tokens each."""
     return Cell(20 + added, added, np.array([[nat, 10.0, 40.0] for nat in nats]), replies)
 
 
-def test_effects_by_hand():
-    plain = [cell([20.0, 30, 20, 30], ["so so so", "oh oh oh", "so so so", "oh oh oh"], 0) for _ in range(2)]
-    better = [cell([10.0, 20, 10, 20], ["a b c", "d e f", "g h i", "j k l"]) for _ in range(2)]
-    line = effects(better, plain, ["a", "b", "c", "d"], seed=1, n_resamples=200)
+WORDY = ["so so so", "oh oh oh", "so so so", "oh oh oh"]
+VARIED = ["a b c", "d e f", "g h i", "j k l"]
 
-    # 60 nats over 40 tokens, and 100 without additions.
-    assert line["perplexity"]["value"] == pytest.approx(math.exp(1.5), abs=1e-3)
-    assert line["minus_none"]["value"] == pytest.approx(math.exp(1.5) - math.exp(2.5), abs=1e-3)
+
+def line(share, method, *cells):
+    return measured(share, method, cells, ["a", "b", "c", "d"])
+
+
+def test_effects_by_hand():
+    # Nats a token: 2.4 and 2.6 without additions, 1.4 and 1.6 with them; the variance between two seeds is 0.02 each.
+    plain = line(10, "none", cell([19.0, 29, 19, 29], WORDY, 0), cell([21.0, 31, 21, 31], WORDY, 0))
+    better = line(10, "shorten", cell([9.0, 19, 9, 19], VARIED), cell([11.0, 21, 11, 21], VARIED))
+    none, row = effects([plain, better])
+
+    assert (none["perplexity"]["value"], none["minus_none"], none["verdict"]) == (
+        pytest.approx(math.exp(2.5), abs=1e-3),
+        None,
+        None,
+    )
+    assert row["perplexity"]["value"] == pytest.approx(math.exp(1.5), abs=1e-3)
+    # Each question's difference is the same, so what is left is seeds': two lines of two seeds, 2 * 0.02 / 2 and two
+    # degrees of freedom, whose quantile is 4.303.
+    ends = [math.exp(2.5) * math.expm1(-1 + sign * 4.3027 * math.sqrt(0.02)) for sign in (-1, 1)]
+    assert row["minus_none"]["value"] == pytest.approx(math.exp(1.5) - math.exp(2.5), abs=1e-3)
+    assert row["minus_none"]["ci95"] == pytest.approx(ends, abs=1e-2)
+    assert row["minus_none"]["p"] == pytest.approx(2 * student.sf(1 / math.sqrt(0.02), 2))
+    by_seed = [math.exp(1.4) - math.exp(2.4), math.exp(1.6) - math.exp(2.6)]
+    assert row["minus_none"]["by_seed"] == pytest.approx(by_seed)
+    # A line of its own has four questions, 1.0 and 2.0 in turn without their mean: 1 / 12 over them.
+    margin, freedom = 1 / 12 + 0.01, (1 / 12 + 0.01) ** 2 / ((1 / 12) ** 2 / 3 + 0.01**2 / 2)
+    margin = student.ppf(0.975, freedom) * math.sqrt(margin)
+    assert row["perplexity"]["ci95"] == pytest.approx([math.exp(1.5 - margin), math.exp(1.5 + margin)], abs=1e-2)
     # Eight pairs of words, all different; of the others two.
-    assert (line["distinct2"]["value"], line["distinct2_minus_none"]["value"]) == (1.0, 0.75)
-    assert line["verdict"] == {"perplexity": "helps", "diversity": "helps"}
-    same = effects(plain, plain, ["a", "b", "c", "d"], seed=1, n_resamples=200)
-    assert same["verdict"] is None and same["minus_none"] is None
-    worse = effects(plain, better, ["a", "b", "c", "d"], seed=1, n_resamples=200)
-    assert worse["verdict"] is None  # Nothing was added, so there is nothing to say.
-    rows = [
-        {"share": 10, "method": "none", **same},
-        {"share": 10, "method": "shorten", **line},
-        {"share": 10, "method": "drop_turns", **worse},
-        {"share": 30, "method": "shorten", **line, "verdict": {"perplexity": "hurts", "diversity": "helps"}},
+    assert (row["distinct2"]["value"], row["distinct2_minus_none"]["value"]) == (1.0, 0.75)
+    # Holm corrects for both scores of the table's one line.
+    assert row["minus_none"]["p_holm"] == pytest.approx(row["minus_none"]["p"])
+    assert row["distinct2_minus_none"]["p_holm"] == pytest.approx(2 * row["distinct2_minus_none"]["p"])
+    assert row["verdict"] == {"perplexity": "helps", "diversity": "helps"}
+
+
+def test_worse_is_told_from_better_and_from_unknown():
+    # Seeds that differ by nothing leave no doubt in which direction.
+    high, low = [cell([20.0, 30, 20, 30], VARIED)] * 2, [cell([10.0, 20, 10, 20], WORDY)] * 2
+    plain = [cell([15.0, 25, 15, 25], WORDY, 0)] * 2
+    nothing = line(10, "drop_turns", *plain)
+    rows = effects([line(10, "none", *plain), line(10, "shorten", *high), line(10, "synonyms", *low), nothing])
+    assert [row["verdict"] for row in rows] == [
+        None,
+        {"perplexity": "hurts", "diversity": "helps"},
+        {"perplexity": "helps", "diversity": "no difference seen"},
+        None,
     ]
+    # One seed a line, or one question, says nothing of chance.
+    (_, alone) = effects([line(10, "none", plain[0]), line(10, "shorten", low[0])])
+    one = [Cell(20, added, np.array([[nats, 10.0, 40.0]]), ["so"]) for nats, added in ((20.0, 0), (10.0, 5))]
+    (_, single) = effects(
+        [measured(10, name, [each] * 2, ["a"]) for name, each in zip(("none", "x"), one, strict=True)]
+    )
+    for row in (alone, single):
+        assert row["verdict"] == {"perplexity": "no difference seen", "diversity": "no difference seen"}
+        assert row["minus_none"]["ci95"] is None and row["minus_none"]["p_holm"] is None
     printed = study_table({"rows": rows})
     assert re.search(r"^10 % +drop_turns .* adds nothing ", printed, flags=re.MULTILINE)
-    assert printed.endswith("Did not help perplexity here: drop_turns at 10 %; shorten at 30 %.")
+    assert printed.endswith("Not seen to help perplexity here: shorten at 10 %; drop_turns at 10 %.")
+
+
+def test_holms_correction_is_that_of_statsmodels():
+    from statsmodels.stats.multitest import multipletests
+
+    for p_values in ([0.01, 0.04, 0.03], [0.5, 0.001, 0.001, 0.6, 0.9], [1.0], []):
+        expected = multipletests(p_values, method="holm")[1] if p_values else []
+        assert holm(p_values) == pytest.approx(list(expected))
+
+
+def drawn_table(generator, effect=0.0, questions=16):
+    """Six lines of two seeds: a way changes each question by `effect` and 0.02 of noise, a seed all of them by 0.01."""
+    tokens, nats = generator.integers(30, 300, size=questions), generator.normal(5, 0.5, size=questions)
+    lines = []
+    for share in (10, 30):
+        for method in ("none", "shorten", "growth"):
+            added = 0 if method == "none" else 9
+            changed = nats + (generator.normal(effect, 0.02, size=questions) if added else 0)
+            cells = []
+            for _ in range(2):
+                found = (changed + generator.normal(0, 0.01) + generator.normal(0, 0.02, size=questions)) * tokens
+                replies = [" ".join(map(str, row)) for row in generator.integers(0, 9, size=(questions, 6))]
+                cells.append(Cell(100, added, np.column_stack([found, tokens, tokens]), replies))
+            lines.append(measured(share, method, cells, [str(number) for number in range(questions)]))
+    return effects(lines)
+
+
+def test_of_tables_without_an_effect_one_in_twenty_at_most_says_that_there_is_one():
+    generator = np.random.default_rng(4)
+    tables = [[row for row in drawn_table(generator) if row["verdict"]] for _ in range(200)]
+
+    wrong = [rows for rows in tables if any(set(row["verdict"].values()) != {"no difference seen"} for row in rows)]
+    assert len(wrong) <= 10
+    # Each interval by itself covers 0 as often as it says, and is not simply wide.
+    covered = np.mean(
+        [row["minus_none"]["ci95"][0] < 0 < row["minus_none"]["ci95"][1] for rows in tables for row in rows]
+    )
+    assert 0.92 < covered < 0.98
+    found = [row for row in drawn_table(generator, effect=-0.1) if row["verdict"]]
+    assert [row["verdict"]["perplexity"] for row in found] == ["helps"] * 4
 
 
 def test_a_part_is_of_whole_questions_and_within_a_larger_part(made_up):
@@ -405,7 +470,7 @@ def test_the_table_compares_on_the_same_steps_and_goes_on_where_it_was_stopped(
     home = tmp_path / "study"
     arguments = ["--data", str(folder), "--model", str(model), "--methods", "shorten", "drop_turns", "growth"]
     arguments += ["--shares", "100", "--seeds", "2", "--limit", "1", "--max_steps", "2", "--max_new_tokens", "4"]
-    arguments += ["--unlabelled", str(tmp_path / "more.csv"), "--n_resamples", "20", "--output_dir", str(home)]
+    arguments += ["--unlabelled", str(tmp_path / "more.csv"), "--output_dir", str(home)]
 
     # A model of random weights never says anything that is fit to be kept: here it does.
     def answers(model, tokenizer, contexts, *given):

@@ -13,13 +13,20 @@ import krippendorff
 import numpy as np
 import pytest
 from rating_fixtures import KNOWN, base, made, rate, rating_set, reader, run, store, write_run  # noqa: F401
+from scipy.stats import beta
 from test_card import assert_tables_well_formed
 from training_fixtures import load_recipe, one_thread  # noqa: F401
 
 from mh_support.card import check_publishable, write_card
 from mh_support.files import write_json
 from mh_support.modeling import weights_fingerprint
-from mh_support.rating.agreement import interval_alpha, intraclass_correlation, nominal_alpha
+from mh_support.rating.agreement import (
+    alpha_unknown,
+    icc_unknown,
+    interval_alpha,
+    intraclass_correlation,
+    nominal_alpha,
+)
 from mh_support.rating.analysis import AnalyseArguments, analyse, groups_shown, results_table, run_results
 from mh_support.rating.answers import AnswerStore, Rater
 from mh_support.rating.making import MakeArguments, make_set
@@ -91,8 +98,26 @@ def test_the_icc_is_that_of_shrout_and_fleiss():
         assert (found["raters"], found["replies"]) == (4, 6)
         assert found["single"] == {"value": pytest.approx(0.2898, abs=1e-4), "ci95": [0.02, 0.76]}
         assert found["mean"] == {"value": pytest.approx(0.6201, abs=1e-4), "ci95": [0.07, 0.93]}
-    assert intraclass_correlation(values[:1]) is None
-    assert intraclass_correlation(values[:, :4]) is None
+    # A fifth judge who left after two targets takes nobody along; one who rated four of six counts.
+    left_early = np.vstack([values, [9, 6, *[np.nan] * 4]])
+    assert intraclass_correlation(left_early) == intraclass_correlation(values)
+    assert icc_unknown(np.vstack([values, [9, 6, 8, 7, np.nan, np.nan]])) == (
+        "the 5 raters who rated at least half of the replies share fewer than 5"
+    )
+
+
+def test_what_is_not_known_has_its_reason():
+    many = np.arange(12.0).reshape(2, 6)
+    few = many.copy()
+    few[1, 1:] = np.nan
+    assert (alpha_unknown(many), icc_unknown(many)) == (None, None)
+    assert alpha_unknown(few) is None
+    assert icc_unknown(few) == icc_unknown(many[:1]) == "fewer than two raters rated at least half of the replies"
+    assert alpha_unknown(many[:1]) == alpha_unknown(np.full((0, 0), np.nan)) == "nothing was answered by two raters"
+    assert icc_unknown(many[:, :4]) == "the 2 raters who rated at least half of the replies share fewer than 5"
+    assert alpha_unknown(many * 0) == icc_unknown(many * 0) == "all answers are one and the same"
+    for values in (few, many[:1], many[:, :4], many * 0):
+        assert intraclass_correlation(values) is None
 
 
 def test_bradley_and_terry_by_hand():
@@ -116,6 +141,46 @@ def test_a_tie_is_half_a_win_for_both_and_who_met_whom_does_not_matter():
     wins = np.array([[0, 6, 0], [2, 0, 2], [0, 6, 0]], dtype=float)
     first, _, third = strengths(wins)
     assert first == pytest.approx(third, abs=1e-6)
+
+
+def rates_of(choices, arms):
+    return {arm: line["win_rate"] for arm, line in win_rates(choices, arms, seed=0, n_resamples=1000).items()}
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(5, 0), (10, 0), (7, 3), (19, 1)])
+def test_the_interval_of_two_arms_is_that_of_jeffreys(wins, losses):
+    choices = [Choice("a", "b", False, number) for number in range(wins)]
+    choices += [Choice("b", "a", False, wins + number) for number in range(losses)]
+    found = rates_of(choices, ["a", "b"])
+    low, high = beta.ppf([0.025, 0.975], wins + 0.5, losses + 0.5)
+
+    assert found["a"]["ci95"] == pytest.approx([low, high], abs=0.025)
+    assert found["b"]["ci95"] == pytest.approx([1 - high, 1 - low], abs=0.025)
+    assert found["a"]["ci95"][0] < found["a"]["value"] <= found["a"]["ci95"][1]
+
+
+def test_three_raters_of_a_question_are_no_three_questions():
+    alone = [Choice("a", "b", False, number) for number in range(6)]
+    low, thrice = (rates_of(choices, ["a", "b"])["a"]["ci95"][0] for choices in (alone, alone * 3))
+    assert thrice == pytest.approx(low, abs=0.02)
+    assert rates_of([alone[0]] * 3, ["a", "b"])["a"]["ci95"] is None  # One question has no spread.
+
+
+def test_an_arm_that_nothing_ties_to_the_others_has_no_win_rate():
+    met = [Choice("a", "b", False, 0), Choice("b", "c", False, 1), Choice("c", "a", True, 2)]
+    found = win_rates(met, ["a", "b", "c", "d"], **DRAWN)
+    assert found["d"] == {"wins": 0, "ties": 0, "losses": 0, "strength": None, "win_rate": None}
+    # d is no arm that another could meet: the mean over arms is that of three.
+    assert [found[arm]["win_rate"] for arm in "abc"] == [
+        line["win_rate"] for line in win_rates(met, "abc", **DRAWN).values()
+    ]
+
+    apart = win_rates([*met, Choice("d", "e", False, 3)], "abcde", **DRAWN)
+    assert apart["d"]["wins"] == 1 and apart["d"]["win_rate"] is apart["e"]["win_rate"] is None
+    assert apart["a"]["win_rate"] is not None
+    # Two pairs of arms that never met: neither are the others.
+    halves = win_rates([Choice("a", "b", False, 0), Choice("c", "d", False, 1)], "abcd", **DRAWN)
+    assert {line["win_rate"] for line in halves.values()} == {None}
 
 
 def test_nobody_who_chose_has_no_win_rate():
@@ -195,9 +260,37 @@ def test_raters_who_agree_are_seen_to_agree(store):
     assert agreed["empathy"]["alpha"]["value"] > 0.95 and agreed["empathy"]["alpha"]["ci95"][0] > 0.9
     assert agreed["empathy"]["icc"]["single"]["value"] > 0.95
     assert agreed["preference"]["alpha"]["value"] > 0.95
-    assert agreed["safety"] == {"alpha": None, "icc": None}
+    same = "all answers are one and the same"
+    assert agreed["safety"] == {"alpha": None, "icc": None, "unknown": {"alpha": same, "icc": same}}
     assert result["warnings"] == [
-        "Fewer contexts than needed to see a difference of 10 points: 29 of 80.",
+        "Fewer questions than needed to see a difference of 10 points: 29 of 80.",
+        "How far raters agree is not known from Krippendorff's alpha: all answers are one and the same (safety).",
+        "How far raters agree is not known from the ICC: all answers are one and the same (safety).",
+    ]
+
+
+def test_who_leaves_early_does_not_hide_how_far_the_others_agree(store):
+    for name, share in (("ann", 1.0), ("bob", 1.0), ("cat", 0.1)):
+        rate(store, name, "licensed", reader(store, name, 3), share=share)
+    result = analyse(store.rating_set, QUICK)
+
+    icc = result["groups"]["all"]["agreement"]["empathy"]["icc"]
+    assert (icc["raters"], icc["replies"]) == (2, 116) and icc["single"]["value"] > 0.95
+    page = write_report(store.rating_set, result).read_text()
+    assert "<td>2 of 3 raters, 116 replies</td>" in page
+
+    # Two who rated other replies each: nothing is known, and it is said.
+    for name in ("ann", "bob", "cat"):
+        (store.rating_set.folder / "answers" / f"{name}.sheet.jsonl").unlink()
+    order = [task.id for task in store.rating_set.order("ann") if task.kind == "rating"]
+    for name, tasks in (("ann", order[:58]), ("bob", order[58:])):
+        store.save_sheet(Rater(name, "licensed"), {task: {metric.key: 50 for metric in CRITERIA} for task in tasks})
+    found = analyse(store.rating_set, QUICK)
+    assert found["warnings"][2:4] == [
+        "How far raters agree is not known from Krippendorff's alpha: nothing was answered by two raters "
+        "(empathy, relevance, coherence, safety, preference).",
+        "How far raters agree is not known from the ICC: the 2 raters who rated at least half of the replies share "
+        "fewer than 5 (empathy, relevance, coherence, safety).",
     ]
 
 
@@ -239,13 +332,26 @@ def test_one_veto_is_enough_and_turns_every_choice(store):
         "ci95": before["vetoes"]["tuned"]["ci95"],
     }
     assert (after["all"]["vetoes"]["human"]["vetoed"], after["all"]["vetoes"]["tuned"]["vetoed"]) == (1, 0)
-    # The professional's veto stands apart, and counts among the peers' choices too.
+    # The professional's veto counts over everybody, and leaves the peers' own choices alone.
     assert (after["licensed"]["vetoes"]["human"]["vetoed"], after["peer"]["vetoes"]["human"]["vetoed"]) == (1, 0)
     assert after["all"]["choices"] == {"given": 174, "turned_by_veto": 3 * _met(pairs, bad), "both_vetoed": 0}
-    assert after["peer"]["choices"]["turned_by_veto"] == 2 * _met(pairs, bad)
+    assert after["licensed"]["choices"]["turned_by_veto"] == _met(pairs, bad)
+    assert after["peer"]["choices"] == before["choices"] and after["peer"]["win_rates"] == before["win_rates"]
     assert before["choices"]["turned_by_veto"] == 0
     lost = after["all"]["win_rates"]["human"]["losses"] - before["win_rates"]["human"]["losses"]
     assert lost == 3 * _met(pairs, bad)
+
+
+def test_a_peers_veto_leaves_the_professionals_choices_as_they_are(store):
+    calm = reader(store, "ann", 1)
+    rate(store, "cat", "licensed", calm)
+    before = analyse(store.rating_set, QUICK)["groups"]["licensed"]
+    rate(store, "ann", "peer", lambda reply, task: {**calm(reply, task), "safety": 10})
+    after = analyse(store.rating_set, QUICK)["groups"]
+
+    assert after["licensed"] == before
+    assert after["all"]["choices"]["both_vetoed"] == after["all"]["choices"]["given"] == 116
+    assert after["all"]["win_rates"] is None and after["peer"]["win_rates"] is None
 
 
 def _met(pairs, reply):
@@ -272,10 +378,29 @@ def test_professionals_stand_apart(store):
     assert result["raters"] == {"all": 3, "peer": 2, "trained": 0, "licensed": 1}
     tuned = {group: found["means"]["tuned"]["empathy"]["value"] for group, found in result["groups"].items()}
     assert tuned["peer"] == pytest.approx(60, abs=3) and tuned["licensed"] == pytest.approx(10, abs=3)
-    assert result["groups"]["licensed"]["agreement"]["empathy"] == {"alpha": None, "icc": None}
+    assert result["groups"]["licensed"]["agreement"]["empathy"]["icc"] is None
     # Professionals are among the raters, so nothing is said of their absence.
     assert not [warning for warning in result["warnings"] if "licensed" in warning]
     assert "raters: licensed" in results_table(result, "licensed")
+
+
+def test_an_arm_whose_choices_are_all_gone_has_a_dash(store):
+    key = read_key(store.rating_set)["replies"]
+    rate(store, "ann", "peer", reader(store, "ann", 5))
+    answers = {
+        task: answer
+        for task, answer in store.answers("ann").items()
+        if "human" not in [key[reply] for reply in store.rating_set.tasks[task].reply_ids] or task in key
+    }
+    (store.rating_set.folder / "answers" / "ann.sheet.jsonl").unlink()
+    store.save_sheet(Rater("ann", "peer"), answers)
+    result = analyse(store.rating_set, QUICK)
+
+    assert result["groups"]["all"]["win_rates"]["human"]["win_rate"] is None
+    assert re.search(r"^human .* -  0 of 29$", results_table(result), flags=re.MULTILINE)
+    page = write_report(store.rating_set, result).read_text()
+    assert "<tr><td>human</td><td>-</td><td>0</td><td>0</td><td>0</td></tr>" in page
+    assert "A dash: no counted choice ties the arm to the others." in page
 
 
 def test_what_stands_against_the_result_is_said(store):
@@ -284,7 +409,7 @@ def test_what_stands_against_the_result_is_said(store):
 
     assert result["warnings"] == [
         f"Fewer ratings than planned: {result['ratings']} of 348.",
-        "Fewer contexts than needed to see a difference of 10 points: 29 of 80.",
+        "Fewer questions than needed to see a difference of 10 points: 29 of 80.",
         "One rater alone: nothing is known of how far others would agree.",
         "No licensed professional is among the raters.",
         "The replies that people wrote were not rated more relevant than one and the same sentence for everybody: "
@@ -359,7 +484,7 @@ def test_the_report_needs_nothing_but_itself(rated_run):
     assert re.findall(r'(?:src|href)="(?!data:)', page) == [] and "<script" not in page
     assert "3 raters\n(1 peer, 1 trained, 1 licensed)" in page
     assert "180 of 180 planned ratings and 72 choices" in page
-    assert "<li>Fewer contexts than needed to see a difference of 10 points: 12 of " in page
+    assert "<li>Fewer questions than needed to see a difference of 10 points: 12 of " in page
     words = re.sub(r'src="data:[^"]+"', "", page)
     assert not re.search(r"\{\{|None|\bnan\b|Undefined", words)
 
@@ -406,6 +531,9 @@ def test_the_card_says_who_rated_and_what_stands_against_it(rated_run):
     assert "| Replies vetoed | all (3) | 0 of 12 | 0 of 12 | 0 of 12 | 0 of 12 |\n" in section
     alpha = result["groups"]["all"]["agreement"]["empathy"]["alpha"]["value"]
     assert f"| Empathy | {alpha:.2f} [" in section
+    assert re.search(r"^\| Empathy \|.*\| 3 of 3 raters, 60 replies \|$", section, flags=re.MULTILINE)
+    assert "on 12 held-out contexts of 12 questions, without being told" in section
+    assert "\nA dash: no counted choice ties the arm to the others.\n" in section
     assert_tables_well_formed(section, at_least=3)
     assert "secret" not in card and not re.search(r"\b(None|nan|Undefined)\b", section)
 
@@ -420,7 +548,11 @@ def test_a_card_of_raters_of_one_kind_has_no_second_line(rated_run):
     assert "- **Fewer ratings than planned: 60 of 180.**\n" in section
     assert "- **One rater alone: nothing is known of how far others would agree.**\n" in section
     assert section.count("| Empathy, 0 to 100 |") == 1
-    assert "| Empathy | - | - | - |\n" in section
+    assert "| Empathy | - | - | - | - |\n" in section
+    assert (
+        "\nHow far raters agree is not known from Krippendorff's alpha: nothing was answered by two raters (empathy, "
+        "relevance, coherence, safety, preference).\n"
+    ) in section
 
 
 def test_ratings_of_other_weights_stop_the_publishing(rated_run):
@@ -456,7 +588,7 @@ def test_the_recipe_from_a_run_to_its_report(tmp_path, run, capsys):
     assert "One rater alone: nothing is known of how far others would agree.\n" in printed
 
 
-def test_the_recipe_refuses_what_it_does_not_know(monkeypatch, capsys):
+def test_the_recipe_refuses_what_it_does_not_know(store, monkeypatch, capsys):
     recipe = load_recipe("rate")
     with pytest.raises(
         ValueError, match=r"^rat was asked; the commands are make, serve, export, import, analyse, simulate$"
@@ -464,6 +596,10 @@ def test_the_recipe_refuses_what_it_does_not_know(monkeypatch, capsys):
         recipe.main(["rat"])
     recipe.main(["--help"])
     assert "python recipes/rate.py analyse rating" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"^country is 'XX', which has no services in the table; give one of "):
+        recipe.main(
+            ["export", str(store.rating_set.folder), "--rater", "a", "--qualification", "peer", "--country", "XX"]
+        )
     monkeypatch.setattr("mh_support.rating.find_spec", lambda name: None if name == "choix" else name)
     with pytest.raises(
         ValueError, match=r"^what ratings need is not installed \(choix\); run: pip install 'mh-support\["

@@ -20,7 +20,8 @@ from rating_fixtures import base, made, rating_set, run, store  # noqa: F401
 from training_fixtures import ROOT, one_thread  # noqa: F401
 
 from mh_support.rating.page import STYLE, THEME, build
-from mh_support.rating.questions import CRITERIA
+from mh_support.rating.questions import CRITERIA, caution
+from mh_support.safety.resources import known_addresses
 
 MOVED = [f"/move_{metric.key}" for metric in CRITERIA]
 
@@ -117,6 +118,19 @@ def test_who_does_not_say_who_they_are_does_not_begin(page, store):
     assert store.all() == {}
 
 
+def test_raters_are_told_what_they_read_and_where_help_is(store):
+    said = caution()
+    assert said.startswith(
+        "For research and education. Many of the replies come out of a program, just as it wrote them"
+    )
+    assert "not a therapist, and never a replacement for professional care" in said
+    assert "call your local emergency number. People who listen" in said
+    assert said.endswith("are listed at findahelpline.com and befrienders.org.")
+    assert "call 999. Samaritans: call 116 123. Shout: text SHOUT to 85258. People" in caution("gb")
+    shown = [block.value for block in build(store, "GB").blocks.values() if hasattr(block, "value")]
+    assert [text for text in shown if "call 999. Samaritans: call 116 123." in str(text)]
+
+
 def test_texts_are_shown_as_text(store, rating_set):
     from mh_support.rating.page import _as_html
 
@@ -159,6 +173,10 @@ def test_in_a_browser_each_answer_is_kept_at_once_and_the_page_is_left_and_taken
         tab = visit(browser)
         expect(tab.get_by_text("0 of 174 answered, ann")).to_be_visible()
         expect(tab.get_by_text(order[0].context[0]["content"])).to_be_visible()
+        # What wrote the replies and where help is stays in sight.
+        expect(tab.get_by_text("never a replacement for professional care")).to_be_visible()
+        for address in known_addresses():
+            expect(tab.get_by_role("link", name=address)).to_have_attribute("href", f"https://{address}")
         tab.get_by_role("button", name="Save").press("Enter")
         expect(tab.get_by_text("Not saved: empathy is missing; give a number from 0 to 100")).to_be_visible()
         for metric in CRITERIA:

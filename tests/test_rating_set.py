@@ -8,6 +8,7 @@ import json
 import shutil
 import stat
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from training_fixtures import one_thread, save_model  # noqa: F401
 from mh_support.baselines import CONSTANT_REPLY
 from mh_support.generation import generate_replies, generation_config
 from mh_support.modeling import load_model, load_tokenizer
+from mh_support.rating import making
 from mh_support.rating.making import MakeArguments, has_crisis, make_set, plan_table, tournament_round
-from mh_support.rating.power import contexts_needed, visible_difference
+from mh_support.rating.power import questions_needed, visible_difference
 from mh_support.rating.rating_set import RatingSet, compared, read_key
 from mh_support.run_folder import RunFolder
 
@@ -216,9 +218,9 @@ def test_a_crisis_is_seen_at_any_turn():
 
 def test_the_power_is_that_of_the_textbook():
     # Cohen (1988), paired t test, two-sided 5 %, power 0.8, d = 0.4: 52 pairs; over 0.864 for Wilcoxon's test.
-    assert contexts_needed(10, 25) == 60
-    assert contexts_needed(10, 25, comparisons=3) == 80
-    assert contexts_needed(90, 5) == 6
+    assert questions_needed(10, 25) == 60
+    assert questions_needed(10, 25, comparisons=3) == 80
+    assert questions_needed(90, 5) == 6
     assert visible_difference(60, 25) == pytest.approx(9.92, abs=0.01)
     assert visible_difference(5, 25) is None
 
@@ -233,14 +235,33 @@ def test_the_plan_is_said_before_anybody_rates(made):
     printed = [" ".join(line.split()) for line in plan_table(read_key(made)).splitlines()]
 
     assert "10 of 100 points 80 320 960" in printed
-    assert printed[-6:] == [
+    assert printed[-7:] == [
         "contexts 29",
+        "questions: contexts of one count once 29",
         "contexts left out: a crisis in them 1",
         "raters planned 3",
         "ratings planned 348",
-        "contexts that 10 points need 80",
-        "smallest difference that these contexts show 17.2 points",
+        "questions that 10 points need 80",
+        "smallest difference that these questions show 17.2 points",
     ]
+
+
+def test_contexts_of_one_question_are_planned_as_one(tmp_path, run, base, tiny_tokenizer, monkeypatch):
+    scored = making.scored_items
+
+    def in_pairs(dialogues):
+        return [replace(item, group=str(number // 2)) for number, item in enumerate(scored(dialogues))]
+
+    monkeypatch.setattr(making, "scored_items", in_pairs)
+    key = make_set([run], arguments(tmp_path / "set", contexts=29), progress=False)
+    assert (key["plan"]["contexts"], key["plan"]["questions"], key["plan"]["questions_needed"]) == (29, 15, 80)
+    assert key["plan"]["visible_difference"] == visible_difference(15, 25, comparisons=3)
+
+    # A set made when contexts were planned is read as one of questions.
+    place = tmp_path / "set" / "key.json"
+    old = {name: value for name, value in key["plan"].items() if not name.startswith("questions")}
+    place.write_text(json.dumps({**key, "plan": {**old, "contexts_needed": 80}}))
+    assert read_key(RatingSet(tmp_path / "set"))["plan"] == key["plan"]
 
 
 def test_a_rater_has_one_order_and_another_rater_another(made):

@@ -66,6 +66,14 @@ def test_what_is_not_recovered_is_said(tmp_path, run):
     assert re.search(r"^empathy +- +-$", printed, flags=re.MULTILINE)
 
 
+def test_two_pairs_that_never_met_are_in_no_order(tmp_path, run):
+    made = MakeArguments(out=str(tmp_path / "out"), contexts=1, raters=2, seed=3)
+    result = simulate([run], made, SimulateArguments(noise=0, n_resamples=10), progress=False)
+    printed = simulation_table(result)
+    assert re.search(r"^in the order told +yes +yes +yes +no$", printed, flags=re.MULTILINE)
+    assert re.search(r"^human +80.0 .* -$", printed, flags=re.MULTILINE)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

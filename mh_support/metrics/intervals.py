@@ -58,7 +58,7 @@ def bootstrap_interval(
         >>> [round(end, 3) for end in interval["mean"]]
         [0.1, 0.6]
     """
-    sums = _group_sums(statistics, groups)
+    sums = added_up(statistics, groups)
     if len(sums) < 2:
         return None
     return _percentiles(from_statistics(_resampled_totals(sums, n_resamples, seed)), confidence)
@@ -92,7 +92,7 @@ def paired_difference(
     shape_a, shape_b = np.shape(statistics_a), np.shape(statistics_b)
     if shape_a != shape_b:
         raise ValueError(f"the statistics have the shapes {shape_a} and {shape_b}; give both for the same items")
-    sums_a, sums_b = _group_sums(statistics_a, groups), _group_sums(statistics_b, groups)
+    sums_a, sums_b = added_up(statistics_a, groups), added_up(statistics_b, groups)
     scores_a, scores_b = from_statistics(sums_a.sum(axis=0)), from_statistics(sums_b.sum(axis=0))
     values = {name: float(scores_b[name] - scores_a[name]) for name in scores_a}
     if len(sums_a) < 2:
@@ -154,22 +154,28 @@ def jackknife_interval(
         [0.273, 0.927]
     """
     _check_confidence(confidence)
-    documents = _merged(item_ngrams, groups)
-    if len(documents) < 2:
+    value, left_out = left_out_distinct(item_ngrams, groups)
+    if len(left_out) < 2:
         return None
-    holders = Counter(ngram for document in documents for ngram in document)
-    lengths = np.array([document.total() for document in documents])
-    own = np.array([sum(holders[ngram] == 1 for ngram in document) for document in documents])
-    # Where nothing is left there are no n-grams to tell apart, and no different ones either: 0 over 1.
-    value = len(holders) / max(lengths.sum(), 1)
-    left_out = (len(holders) - own) / np.maximum(lengths.sum() - lengths, 1)
-    error = math.sqrt((len(documents) - 1) * left_out.var())
+    error = math.sqrt((len(left_out) - 1) * left_out.var())
     margin = NormalDist().inv_cdf(0.5 + confidence / 2) * error
     return float(max(0.0, value - margin)), float(min(1.0, value + margin))
 
 
-def _group_sums(statistics: np.ndarray, groups: Sequence[Hashable] | None) -> np.ndarray:
-    """Return the statistics added up within each group, `(groups, k)`; since they add up, nothing is lost."""
+def left_out_distinct(
+    item_ngrams: Sequence[Counter[tuple[str, ...]]], groups: Sequence[Hashable] | None = None
+) -> tuple[float, np.ndarray]:
+    """Return distinct-n of all replies, and without each reply or group of them, `(groups,)` as they appear."""
+    documents = _merged(item_ngrams, groups)
+    holders = Counter(ngram for document in documents for ngram in document)
+    lengths = np.array([document.total() for document in documents])
+    own = np.array([sum(holders[ngram] == 1 for ngram in document) for document in documents])
+    # Where nothing is left there are no n-grams to tell apart, and no different ones either: 0 over 1.
+    return len(holders) / max(lengths.sum(), 1), (len(holders) - own) / np.maximum(lengths.sum() - lengths, 1)
+
+
+def added_up(statistics: np.ndarray, groups: Sequence[Hashable] | None) -> np.ndarray:
+    """Return the statistics added up within each group as they appear, `(groups, k)`; nothing is lost by it."""
     array = np.asarray(statistics, dtype=np.float64)
     if array.ndim != 2 or array.size == 0:
         raise ValueError(f"statistics have the shape {array.shape}; give (items, k) with at least one item")

@@ -16,6 +16,7 @@ import numpy as np
 from mh_support.metrics import bootstrap_interval
 
 LOW = 0.667
+MEASURES = {"alpha": "Krippendorff's alpha", "icc": "the ICC"}
 FEWEST_REPLIES = 5  # The interval of an ICC over fewer replies covers nearly everything.
 Scored = dict[str, Any]
 
@@ -44,22 +45,23 @@ def intraclass_correlation(values: np.ndarray) -> dict[str, Any] | None:
     """Return the ICC for absolute agreement of one rater and of the raters' mean, with 95 % intervals.
 
     Two-way, raters drawn by chance (Shrout and Fleiss, Intraclass Correlations, 1979: ICC(2,1) and ICC(2,k)), by
-    pingouin, over the replies that all raters rated.
+    pingouin. Who rated less than half of the replies is left out, so that one who left early does not take everything
+    along; of the others' replies, those that all of them rated count.
 
     Args:
         values: `(raters, replies)`, NaN where a rater gave none.
 
     Returns:
-        `single` and `mean`, each with `value` and `ci95`, `raters` and `replies`; None with fewer than two raters or
-        five such replies, or where all ratings are one number.
+        `single` and `mean`, each with `value` and `ci95`, `raters` and `replies`; None with fewer than two such raters
+        or five such replies, or where all ratings are one number (see `icc_unknown`).
     """
     import pandas as pd
     import pingouin
 
-    complete = values[:, ~np.isnan(values).any(axis=0)]
-    raters, replies = complete.shape
-    if raters < 2 or replies < FEWEST_REPLIES or np.ptp(complete) == 0:
+    if icc_unknown(values) is not None:
         return None
+    complete = _complete(values)
+    raters, replies = complete.shape
     reply, rater = np.meshgrid(np.arange(replies), np.arange(raters))
     frame = pd.DataFrame({"reply": reply.ravel(), "rater": rater.ravel(), "rating": complete.ravel()})
     with warnings.catch_warnings():
@@ -73,6 +75,37 @@ def intraclass_correlation(values: np.ndarray) -> dict[str, Any] | None:
     }
 
 
+def alpha_unknown(values: np.ndarray) -> str | None:
+    """Return why there is no alpha of `(raters, replies)`, or None where there is one."""
+    paired = _paired(values)
+    if paired.size == 0:
+        return "nothing was answered by two raters"
+    return "all answers are one and the same" if np.nanmax(paired) == np.nanmin(paired) else None
+
+
+def icc_unknown(values: np.ndarray) -> str | None:
+    """Return why there is no ICC of `(raters, replies)`, or None where there is one."""
+    complete = _complete(values)
+    raters, replies = complete.shape
+    if raters < 2:
+        return "fewer than two raters rated at least half of the replies"
+    if replies < FEWEST_REPLIES:
+        return f"the {raters} raters who rated at least half of the replies share fewer than {FEWEST_REPLIES}"
+    return "all answers are one and the same" if np.ptp(complete) == 0 else None
+
+
+def _paired(values: np.ndarray) -> np.ndarray:
+    """Return the columns that two raters or more filled."""
+    return values[:, (~np.isnan(values)).sum(axis=0) > 1]
+
+
+def _complete(values: np.ndarray) -> np.ndarray:
+    """Return the rows that are at least half full, and of these the columns without a gap."""
+    rated = ~np.isnan(values)
+    steady = values[2 * rated.sum(axis=1) >= values.shape[1]]
+    return steady[:, ~np.isnan(steady).any(axis=0)]
+
+
 def _coefficient(row: Any) -> Scored:
     low, high = (float(end) for end in row["CI95"])
     known = math.isfinite(low) and math.isfinite(high)
@@ -84,11 +117,9 @@ def _alpha(
 ) -> Scored | None:
     import krippendorff
 
-    counts = (~np.isnan(values)).sum(axis=0)
-    paired = values[:, counts > 1]
-    if paired.size == 0 or np.nanmax(paired) == np.nanmin(paired):
+    if alpha_unknown(values) is not None:
         return None
-    value = float(krippendorff.alpha(reliability_data=paired, level_of_measurement=level))
+    value = float(krippendorff.alpha(reliability_data=_paired(values), level_of_measurement=level))
     intervals = bootstrap_interval(
         statistics,
         _from_interval_statistics if level == "interval" else _from_nominal_statistics,

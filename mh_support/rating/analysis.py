@@ -11,7 +11,16 @@ import numpy as np
 
 from mh_support.data.report import table
 from mh_support.metrics import bootstrap_interval, wilson_interval
-from mh_support.rating.agreement import LOW, Scored, interval_alpha, intraclass_correlation, nominal_alpha
+from mh_support.rating.agreement import (
+    LOW,
+    MEASURES,
+    Scored,
+    alpha_unknown,
+    icc_unknown,
+    interval_alpha,
+    intraclass_correlation,
+    nominal_alpha,
+)
 from mh_support.rating.answers import AnswerStore
 from mh_support.rating.preferences import Choice, win_rates
 from mh_support.rating.questions import CRITERIA, PREFERENCES, QUALIFICATIONS, WIN_RATE, Answer, vetoes
@@ -69,14 +78,12 @@ def analyse(rating_set: RatingSet, arguments: AnalyseArguments) -> dict[str, Any
     if not raters:
         raise ValueError(f"no answers in {rating_set.folder}; have the set rated with recipes/rate.py serve or export")
     rated, chosen = _unblinded(rating_set, key, raters)
-    vetoed = {rating.reply for rating in rated if vetoes(rating.answer)}
     present = {rater.qualification for rater in raters}
     groups = [EVERYBODY, *(name for name in QUALIFICATIONS if name in present)]
     found = {
         group: _group(
             [rating for rating in rated if group in (EVERYBODY, rating.qualification)],
             [choice for choice in chosen if group in (EVERYBODY, choice.qualification)],
-            vetoed,
             key,
             arguments,
         )
@@ -122,7 +129,7 @@ def run_results(result: Mapping[str, Any], key: Mapping[str, Any], arm: str) -> 
                 for line in found["comparisons"]
                 if line["one"] == arm and line["other"] in names
             ],
-            "agreement": found["agreement"],
+            **{name: found[name] for name in ("agreement", "agreement_unknown")},
         }
         for group, found in result["groups"].items()
     }
@@ -138,9 +145,9 @@ def results_table(result: Mapping[str, Any], group: str = EVERYBODY) -> str:
     for arm in result["arms"]:
         scores = [found["means"][arm].get(metric.key) for metric in CRITERIA]
         cells = ["-" if s is None else metric.show(s) for metric, s in zip(CRITERIA, scores, strict=True)]
-        rate = found["win_rates"] and WIN_RATE.show(found["win_rates"][arm]["win_rate"])
+        rate = found["win_rates"] and found["win_rates"][arm]["win_rate"]
         veto = found["vetoes"][arm]
-        lines.append([arm, *cells, rate or "-", f"{veto['vetoed']} of {veto['replies']}"])
+        lines.append([arm, *cells, WIN_RATE.show(rate) if rate else "-", f"{veto['vetoed']} of {veto['replies']}"])
     return table(lines)
 
 
@@ -171,13 +178,14 @@ def _unblinded(
 def _group(
     rated: Sequence[_Rated],
     chosen: Sequence[_Chosen],
-    vetoed: set[str],
     key: Mapping[str, Any],
     arguments: AnalyseArguments,
 ) -> dict[str, Any]:
-    """Return all figures of one group of raters; a choice counts against a reply that anybody vetoed."""
+    """Return all figures of one group of raters; a choice counts against a reply that anybody of the group vetoed."""
+    vetoed = {rating.reply for rating in rated if vetoes(rating.answer)}
     choices, turned = _counted(chosen, vetoed, key["replies"])
     drawn = {"seed": arguments.seed, "n_resamples": arguments.n_resamples}
+    agreement = _agreement(rated, chosen, drawn)
     return {
         "raters": len({rating.rater for rating in rated} | {choice.rater for choice in chosen}),
         "ratings": len(rated),
@@ -186,7 +194,8 @@ def _group(
         "win_rates": win_rates(choices, list(key["arms"]), **drawn),
         "choices": {"given": len(chosen), "turned_by_veto": turned, "both_vetoed": len(chosen) - len(choices)},
         "vetoes": {arm: _vetoes([rating for rating in rated if rating.arm == arm]) for arm in key["arms"]},
-        "agreement": _agreement(rated, chosen, drawn),
+        "agreement": agreement,
+        "agreement_unknown": _unknown(agreement),
     }
 
 
@@ -279,7 +288,7 @@ def _vetoes(rated: Sequence[_Rated]) -> dict[str, Any]:
 def _counted(chosen: Sequence[_Chosen], vetoed: set[str], owners: Mapping[str, str]) -> tuple[list[Choice], int]:
     """Return the choices as won and lost, and how many a veto turned.
 
-    A reply that anybody vetoed loses to one that nobody did, whatever was preferred; two vetoed ones do not meet.
+    A reply that was vetoed loses to one that was not, whatever was preferred; two vetoed ones do not meet.
     """
     counted, turned = [], 0
     for choice in chosen:
@@ -299,19 +308,29 @@ def _counted(chosen: Sequence[_Chosen], vetoed: set[str], owners: Mapping[str, s
 def _agreement(
     rated: Sequence[_Rated], chosen: Sequence[_Chosen], drawn: Mapping[str, int]
 ) -> dict[str, dict[str, Any]]:
-    """Return alpha and ICC of each criterion, and alpha of the choices, over all arms' replies."""
+    """Return alpha and ICC of each criterion, and alpha of the choices, over all arms' replies.
+
+    What is None has its reason under `unknown`; choices are no numbers, and no ICC is asked of them.
+    """
     found: dict[str, dict[str, Any]] = {}
     for metric in CRITERIA:
         values, questions = _matrix(
             [(rating.rater, rating.reply, rating.question, rating.answer[metric.key]) for rating in rated]
         )
-        alpha = interval_alpha(values, questions, **drawn) if values.size else None
-        found[metric.key] = {"alpha": alpha, "icc": intraclass_correlation(values) if values.size else None}
+        found[metric.key] = {
+            "alpha": interval_alpha(values, questions, **drawn),
+            "icc": intraclass_correlation(values),
+            "unknown": {"alpha": alpha_unknown(values), "icc": icc_unknown(values)},
+        }
     codes = {preferred: code for code, preferred in enumerate(PREFERENCES)}
     values, questions = _matrix(
         [(choice.rater, choice.pair, choice.question, codes[choice.preferred]) for choice in chosen]
     )
-    found["preference"] = {"alpha": nominal_alpha(values, questions, **drawn) if values.size else None, "icc": None}
+    found["preference"] = {
+        "alpha": nominal_alpha(values, questions, **drawn),
+        "icc": None,
+        "unknown": {"alpha": alpha_unknown(values), "icc": None},
+    }
     return found
 
 
@@ -326,19 +345,34 @@ def _matrix(given: Sequence[tuple[str, str, int, float]]) -> tuple[np.ndarray, l
     return values, list(questions.values())
 
 
+def _unknown(agreement: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a sentence for each reason for which it is not known how far raters agree."""
+    asked: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name, line in agreement.items():
+        for measure, reason in line["unknown"].items():
+            if reason is not None:
+                asked[MEASURES[measure], reason].append(name)
+    return [
+        f"How far raters agree is not known from {measure}: {reason} ({', '.join(names)})."
+        for (measure, reason), names in asked.items()
+    ]
+
+
 def _warnings(result: Mapping[str, Any]) -> list[str]:
     """Return what stands against relying on these ratings, a sentence each; they stand on the card as well."""
     plan, everybody = result["plan"], result["groups"][EVERYBODY]
     said = ["Simulated raters: no person has rated this set."] if result["simulated"] else []
     if result["ratings"] < plan["ratings"]:
         said.append(f"Fewer ratings than planned: {result['ratings']:,} of {plan['ratings']:,}.")
-    if plan["contexts"] < plan["contexts_needed"]:
+    if plan["questions"] < plan["questions_needed"]:
         said.append(
-            f"Fewer contexts than needed to see a difference of {plan['difference']:g} points: {plan['contexts']:,} of "
-            f"{plan['contexts_needed']:,}."
+            f"Fewer questions than needed to see a difference of {plan['difference']:g} points: "
+            f"{plan['questions']:,} of {plan['questions_needed']:,}."
         )
     if result["raters"][EVERYBODY] == 1:
         said.append("One rater alone: nothing is known of how far others would agree.")
+    else:
+        said += everybody["agreement_unknown"]
     alphas = {name: found["alpha"] for name, found in everybody["agreement"].items() if found["alpha"] is not None}
     low = [f"{name} {alpha['value']:.2f}" for name, alpha in alphas.items() if alpha["value"] < LOW]
     if low:

@@ -18,7 +18,7 @@ from mh_support.dialogue import Message
 from mh_support.files import read_json, replacing, write_json
 from mh_support.generation import MAX_NEW_TOKENS, generate_replies, generation_config
 from mh_support.modeling import weights_fingerprint
-from mh_support.rating.power import contexts_needed, power_table, visible_difference
+from mh_support.rating.power import power_table, questions_needed, visible_difference
 from mh_support.rating.rating_set import ANSWERS, FORMAT, KEY_FILE, SET_FILE, compared
 from mh_support.run_folder import RunFolder, now
 from mh_support.safety import assess
@@ -34,7 +34,7 @@ class MakeArguments:
 
     out: str = field(metadata={"help": "New folder for the set."})
     contexts: int | None = field(
-        default=None, metadata={"help": "Held-out contexts; by default as many as the difference needs."}
+        default=None, metadata={"help": "Held-out contexts; by default as many as the difference needs questions."}
     )
     raters: int = field(default=3, metadata={"help": "Raters who are to rate the whole set."})
     difference: float = field(default=10, metadata={"help": "Difference of means worth seeing, in points of 100."})
@@ -85,13 +85,14 @@ def make_set(runs: Sequence[RunFolder], arguments: MakeArguments, *, progress: b
     seed = secrets.randbits(32) if arguments.seed is None else arguments.seed
     plan = _plan(arms, arguments)
     held_out, crises = _held_out(runs, records)
-    items = _chosen(held_out, arguments.contexts or plan["contexts_needed"], random.Random(seed))
+    items = _chosen(held_out, arguments.contexts or plan["questions_needed"], random.Random(seed))
     written = {arm.name: _replies(arm, items, records, arguments, seed, progress) for arm in arms}
     contents, key_of = _blinded(items, written, random.Random(f"{seed} names"))
     contents = {"format": FORMAT, "set": secrets.token_hex(8), **contents}
-    plan |= {"contexts": len(items), "ratings": len(items) * len(arms) * arguments.raters}
+    questions = len({item.group for item in items})
+    plan |= {"contexts": len(items), "questions": questions, "ratings": len(items) * len(arms) * arguments.raters}
     plan["visible_difference"] = visible_difference(
-        len(items), arguments.spread, power=arguments.power, comparisons=plan["comparisons"]
+        questions, arguments.spread, power=arguments.power, comparisons=plan["comparisons"]
     )
     key = {
         "set": contents["set"],
@@ -119,11 +120,12 @@ def plan_table(key: Mapping[str, Any]) -> str:
         ("the set", ""),
         ("arms, three of them hidden" if arms == 4 else "arms", arms),
         ("contexts", plan["contexts"]),
+        ("questions: contexts of one count once", plan["questions"]),
         ("contexts left out: a crisis in them", key["left_out"]["crisis"]),
         ("raters planned", plan["raters"]),
         ("ratings planned", plan["ratings"]),
-        (f"contexts that {plan['difference']:g} points need", plan["contexts_needed"]),
-        ("smallest difference that these contexts show", found),
+        (f"questions that {plan['difference']:g} points need", plan["questions_needed"]),
+        ("smallest difference that these questions show", found),
     ]
     needs = power_table(
         arms=arms,
@@ -163,7 +165,7 @@ def _plan(arms: Sequence[_Arm], arguments: MakeArguments) -> dict[str, Any]:
         "spread": arguments.spread,
         "power": arguments.power,
         "comparisons": comparisons,
-        "contexts_needed": contexts_needed(
+        "questions_needed": questions_needed(
             arguments.difference, arguments.spread, power=arguments.power, comparisons=comparisons
         ),
     }

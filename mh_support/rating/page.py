@@ -12,16 +12,17 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import gradio as gr
 
 from mh_support.rating.answers import AnswerStore
-from mh_support.rating.questions import CRITERIA, PREFERENCES, QUALIFICATIONS, SCALE, VETO_RULE
+from mh_support.rating.questions import CRITERIA, PREFERENCES, QUALIFICATIONS, SCALE, VETO_RULE, caution
 from mh_support.rating.rating_set import Task
 from mh_support.rating.sheets import SPEAKERS
+from mh_support.safety.resources import known_addresses
 
 TITLE = "Rating replies"
 WELCOME = f"""# {TITLE}
 
 You will read what somebody wrote, and a reply to it. Say how good each reply is, then which of two is better. Some
-replies were written by people and some by programs; you are not told which. Some may be clumsy, cold or upsetting: stop
-whenever you like. Each answer is kept when you save it, and you can go on another day under the same name."""
+replies were written by people and some by programs; you are not told which. Stop whenever you like. Each answer is kept
+when you save it, and you can go on another day under the same name."""
 THANKS = "# Thank you\n\nYou have answered everything. You can close this page, or go back and change an answer."
 # The device's own fonts: nothing has to be fetched.
 THEME = gr.themes.Soft(primary_hue="teal", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
@@ -33,9 +34,10 @@ STYLE = """
 Update = dict[Any, Any]
 
 
-def build(store: AnswerStore) -> gr.Blocks:
-    """Return the page for one rating set. It never reads the key."""
+def build(store: AnswerStore, country: str | None = None) -> gr.Blocks:
+    """Return the page for one rating set, with help in a country. It never reads the key."""
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
+        gr.Markdown(_linked(caution(country)))  # In sight all the time.
         rater_name = gr.State("")
         # What the answer belongs to travels with it: a second click cannot answer the next question.
         task_id = gr.Textbox(visible=False)
@@ -125,10 +127,10 @@ def build(store: AnswerStore) -> gr.Blocks:
     return page
 
 
-def serve(store: AnswerStore, *, host: str | None = None, port: int | None = None) -> None:
+def serve(store: AnswerStore, *, host: str | None = None, port: int | None = None, country: str | None = None) -> None:
     """Serve the page until stopped; no file of the set's folder can be fetched through it."""
     folder = str(store.rating_set.folder.resolve())
-    build(store).launch(server_name=host, server_port=port, theme=THEME, css=STYLE, blocked_paths=[folder])
+    build(store, country).launch(server_name=host, server_port=port, theme=THEME, css=STYLE, blocked_paths=[folder])
 
 
 def _next_open(store: AnswerStore, rater: str, after: str | None) -> Task | None:
@@ -149,6 +151,13 @@ def _as_html(said: list[tuple[str, str]]) -> str:
     return "".join(
         f'<div class="said"><b>{speaker}</b>{html.escape(text) or "(no words)"}</div>' for speaker, text in said
     )
+
+
+def _linked(text: str) -> str:
+    """Return a text with the addresses of those who list help as links."""
+    for address in known_addresses():
+        text = text.replace(address, f"[{address}](https://{address})")
+    return text
 
 
 def _problem(error: ValueError | str) -> str:

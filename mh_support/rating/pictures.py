@@ -67,7 +67,7 @@ def agreement(result: Mapping[str, Any], path: Path) -> Path:
         "No dot: too few were rated twice, or all alike.",
     )
     if not any(alphas.values()):
-        return say(figure, "No reply was rated twice, so nothing is known.", path)
+        return say(figure, "Nothing is known: none rated twice, or all alike.", path)
     axes = figure.subplots()
     _lines(axes, [name.capitalize() for name in alphas], "Krippendorff's alpha, 1 is full agreement")
     _dots(axes, list(alphas.values()), 0.0, BLUE)

@@ -14,8 +14,10 @@ _LARGEST_EFFECT = 3.0  # Beyond this FEWEST is enough in any case.
 DIFFERENCES = (5, 10, 15, 20)
 
 
-def contexts_needed(difference: float, spread: float, *, power: float = 0.8, comparisons: int = 1) -> int:
-    """Return in how many contexts two arms must be rated to find a `difference` of their means.
+def questions_needed(difference: float, spread: float, *, power: float = 0.8, comparisons: int = 1) -> int:
+    """Return on how many questions two arms must be rated to find a `difference` of their means.
+
+    Several contexts of one question hang together and are tested as one number.
 
     Args:
         difference: points on the scale of 0 to 100.
@@ -24,7 +26,7 @@ def contexts_needed(difference: float, spread: float, *, power: float = 0.8, com
         comparisons: how many pairs of arms are compared; 5 % of error is shared among them.
 
     Example:
-        >>> contexts_needed(10, 25)
+        >>> questions_needed(10, 25)
         60
     """
     from statsmodels.stats.power import TTestPower
@@ -34,20 +36,20 @@ def contexts_needed(difference: float, spread: float, *, power: float = 0.8, com
     return max(FEWEST, math.ceil(float(number) / WILCOXON_EFFICIENCY))
 
 
-def visible_difference(contexts: int, spread: float, *, power: float = 0.8, comparisons: int = 1) -> float | None:
-    """Return the smallest difference, in points, that so many contexts show; None where they are too few for any."""
+def visible_difference(questions: int, spread: float, *, power: float = 0.8, comparisons: int = 1) -> float | None:
+    """Return the smallest difference, in points, that so many questions show; None where they are too few for any."""
     from statsmodels.stats.power import TTestPower
 
-    if contexts < FEWEST:
+    if questions < FEWEST:
         return None
-    nobs = contexts * WILCOXON_EFFICIENCY
+    nobs = questions * WILCOXON_EFFICIENCY
     return spread * float(TTestPower().solve_power(nobs=nobs, alpha=0.05 / comparisons, power=power))
 
 
 def power_table(*, arms: int, raters: int, spread: float, power: float, comparisons: int) -> str:
-    """Return a table of the contexts and ratings that differences of 5 to 20 points need."""
-    rows = [("difference", "contexts", "ratings a rater", "ratings in all")]
+    """Return a table of the questions and ratings, one context a question, that differences of 5 to 20 points need."""
+    rows = [("difference", "questions", "ratings a rater", "ratings in all")]
     for difference in DIFFERENCES:
-        number = contexts_needed(difference, spread, power=power, comparisons=comparisons)
+        number = questions_needed(difference, spread, power=power, comparisons=comparisons)
         rows.append((f"{difference} of 100 points", f"{number:,}", f"{number * arms:,}", f"{number * arms * raters:,}"))
     return table(rows)

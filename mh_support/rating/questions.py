@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from mh_support.safety import resources_for
 from mh_support.scores import Metric
 
 SCALE = (0, 100)
@@ -26,6 +27,24 @@ QUALIFICATIONS = {
     "licensed": "a licensed professional, such as a therapist, doctor, nurse or social worker",
 }
 Answer = dict[str, Any]
+
+
+def caution(country: str | None = None) -> str:
+    """Return what raters are told before they read: what wrote the replies, what that is not, and where help is.
+
+    Args:
+        country: two-letter code of the country whose emergency number and services are named; by default none's.
+    """
+    resources = resources_for(country)
+    services = "".join(f" {one.name}: {one.contact}." for one in resources.services_for())
+    addresses = " and ".join(directory.address for directory in resources.directories)
+    return (
+        "For research and education. Many of the replies come out of a program, just as it wrote them: no check has "
+        "sifted them, and they may be wrong, cold or upsetting. It is not a therapist, and never a replacement for "
+        "professional care. If what you read weighs on you, stop, and talk to somebody you trust. If you or somebody "
+        f"near you is in danger, call {resources.emergency}.{services} People who listen, in most countries and at no "
+        f"cost, are listed at {addresses}."
+    )
 
 
 def check_rating(given: Mapping[str, Any]) -> Answer:

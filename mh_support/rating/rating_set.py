@@ -97,6 +97,10 @@ def read_key(rating_set: RatingSet) -> dict[str, Any]:
     key: dict[str, Any] = read_json(path)
     if key.get("set") != rating_set.id:
         raise ValueError(f"{path} is the key of another set; put back the one that was made with {SET_FILE}")
+    plan = key["plan"]
+    if "contexts_needed" in plan:  # Sets made before questions were planned called the same number so.
+        plan["questions_needed"] = plan.pop("contexts_needed")
+        plan["questions"] = len(set(key["questions"].values()))
     return key
 
 

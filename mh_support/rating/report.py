@@ -13,6 +13,7 @@ from mh_support.files import write_json, write_text
 from mh_support.modeling import weights_fingerprint
 from mh_support.rating import pictures
 from mh_support.rating.analysis import groups_shown, run_results
+from mh_support.rating.preferences import DASH
 from mh_support.rating.questions import CRITERIA, QUALIFICATIONS, VETO_RULE, WIN_RATE
 from mh_support.rating.rating_set import SIMULATED, RatingSet, read_key
 from mh_support.run_folder import RunFolder
@@ -45,6 +46,7 @@ def write_report(rating_set: RatingSet, result: Mapping[str, Any]) -> Path:
         criteria=CRITERIA,
         qualifications=list(QUALIFICATIONS),
         win_rate=WIN_RATE,
+        dash=DASH,
         veto_rule=VETO_RULE,
         p_value=show_p,
         pictures={name: _embedded(path) for name, path in drawn.items()},

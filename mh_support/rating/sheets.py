@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mh_support.files import write_text
 from mh_support.rating.answers import AnswerStore, Rater, checked_rater
-from mh_support.rating.questions import CRITERIA, PREFERENCES, SCALE, VETO_RULE, Answer
+from mh_support.rating.questions import CRITERIA, PREFERENCES, SCALE, VETO_RULE, Answer, caution
 from mh_support.rating.rating_set import Task
 
 SCORES = tuple(metric.key for metric in CRITERIA)
@@ -36,20 +36,23 @@ class Sheet:
     refusals: list[str]
 
 
-def write_sheet(store: AnswerStore, rater: Rater, path: Path) -> int:
-    """Write a rater's tasks, in that rater's order and with the answers given so far; return how many rows."""
+def write_sheet(store: AnswerStore, rater: Rater, path: Path, *, country: str | None = None) -> int:
+    """Write a rater's tasks, in that rater's order and with the answers given so far; return how many rows.
+
+    The first row says what is to be known before reading, with help in a country; a CSV has no other place for it.
+    """
     given = store.answers(rater.name)
     text = io.StringIO(newline="")
     rows = csv.DictWriter(text, COLUMNS, restval="")
     rows.writeheader()
     tasks = store.rating_set.order(rater.name)
-    for task in tasks:
+    for number, task in enumerate(tasks):
         row = {
             "set": store.rating_set.id,
             "rater": rater.name,
             "qualification": rater.qualification,
             "task": task.id,
-            "to_do": TO_DO[task.kind],
+            "to_do": TO_DO[task.kind] if number else f"Read this first. {caution(country)} {TO_DO[task.kind]}",
             **_texts(task),
             **{key: str(value) for key, value in given.get(task.id, {}).items()},
         }

@@ -104,8 +104,13 @@ def recovered(told: Mapping[str, float], result: Mapping[str, Any]) -> dict[str,
     """Return for each criterion, and for the choices, whether the arms stand in the order that was told."""
     found = result["groups"][EVERYBODY]
     values = {metric.label: {arm: found["means"][arm][metric.key]["value"] for arm in told} for metric in TOLD}
-    values[WIN_RATE.label] = {arm: found["win_rates"][arm]["win_rate"]["value"] for arm in told}
-    return {name: sorted(told, key=lambda arm: -by[arm]) == list(told) for name, by in values.items()}
+    rates = {arm: found["win_rates"][arm]["win_rate"] for arm in told}
+    values[WIN_RATE.label] = {arm: rate["value"] for arm, rate in rates.items() if rate is not None}
+    # Who has no rate was not put in any order.
+    return {
+        name: len(by) == len(told) and sorted(told, key=lambda arm: -by[arm]) == list(told)
+        for name, by in values.items()
+    }
 
 
 def simulation_table(result: Mapping[str, Any]) -> str:
@@ -114,7 +119,8 @@ def simulation_table(result: Mapping[str, Any]) -> str:
     lines = [[f"{result['raters']} raters alike", "told", *(metric.label for metric in TOLD), WIN_RATE.label]]
     for arm, height in result["told"].items():
         means = [metric.show(alike["means"][arm][metric.key]) for metric in TOLD]
-        lines.append([arm, f"{height:.1f}", *means, WIN_RATE.show(alike["win_rates"][arm]["win_rate"])])
+        rate = alike["win_rates"][arm]["win_rate"]
+        lines.append([arm, f"{height:.1f}", *means, "-" if rate is None else WIN_RATE.show(rate)])
     order = recovered(result["told"], result[ALIKE])
     lines.append(["in the order told", "", *("yes" if right else "no" for right in order.values())])
     agreed = [["Krippendorff's alpha", "raters alike", "raters unlike"]]
