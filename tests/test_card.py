@@ -760,6 +760,15 @@ def test_what_stops_a_run_from_being_published(changes: dict[str, Any], message:
     assert "\n" not in str(raised.value)
 
 
+def test_what_learned_from_simulated_people_is_never_published(tmp_path: Path) -> None:
+    run = make_run(tmp_path, run=RUN | {"alignment": {"simulated": True}})
+    with pytest.raises(
+        ValueError,
+        match=r"^.+ learned from simulated people, to try learning out; it is never published: learn from people$",
+    ):
+        check_publishable(run, WEIGHTS)
+
+
 def test_a_card_says_that_bias_was_not_measured(text: str) -> None:
     part = " ".join(text.split("### Groups of people compared\n\n")[1].split("###")[0].split())
     assert part == (
