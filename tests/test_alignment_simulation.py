@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from functools import partial
 from types import SimpleNamespace
@@ -158,7 +159,8 @@ def test_attackers_are_counted_among_honest_people(run, questions, tmp_path, cap
     with pytest.raises(ValueError):
         load_recipe("align").main([str(run.path), *attack, *least, "--output_dir", str(tmp_path / "home")])
     printed = capsys.readouterr().out
-    assert "of those who attack: " in printed
+    # Who praises harm is believed in nothing.
+    assert re.search(r"^of those who attack, among \d+ ratings .*: harm 0 and 0, copies \d", printed, re.MULTILINE)
     place = tmp_path / "home-attack-all-kto.jsonl"
     assert len({rating.person for rating in read_ratings([str(place)])}) == 8 + 30 + 300 + 1
 
@@ -166,8 +168,11 @@ def test_attackers_are_counted_among_honest_people(run, questions, tmp_path, cap
 def test_the_line_on_attackers():
     people = [hashed(name) for name in ("harm 3", "one", "simulated 1")]
     feedback = SimpleNamespace(train=[{"person": person} for person in people], held_out=[{"person": people[2]}])
-    assert attackers_line("all", feedback) == ("of those who attack: 2 of 3 ratings to learn from, 0 of 1 to judge by")
-    assert attackers_line("harm", feedback).startswith("of those who attack: 1 of 3 ")
+    assert attackers_line("all", feedback) == (
+        "of those who attack, among 3 ratings to learn from and 1 to judge by: harm 1 and 0, copies 0 and 0, "
+        "one_person 1 and 0"
+    )
+    assert attackers_line("harm", feedback).endswith(" to judge by: harm 1 and 0")
 
 
 @pytest.mark.parametrize("attack", ["harm", "copies", "one_person", "all"])

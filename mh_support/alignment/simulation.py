@@ -120,13 +120,15 @@ def is_simulated(rating: Rating) -> bool:
 
 
 def attackers_line(attack: str, feedback: Feedback) -> str:
-    """Say how many of the ratings that are left are of those who mean harm."""
-    theirs = {hashed(name) for kind in _kinds(attack) for name in NAMES[kind]}
-    counts = [sum(row["person"] in theirs for row in rows) for rows in (feedback.train, feedback.held_out)]
-    total = len(feedback.train), len(feedback.held_out)
+    """Say how many of the ratings that are left are of those who mean harm, by the kind of harm."""
+    left = []
+    for kind in _kinds(attack):
+        theirs = {hashed(name) for name in NAMES[kind]}
+        learned, judged = (sum(row["person"] in theirs for row in rows) for rows in (feedback.train, feedback.held_out))
+        left.append(f"{kind} {learned} and {judged}")
     return (
-        f"of those who attack: {counts[0]:,} of {total[0]:,} ratings to learn from, {counts[1]:,} of {total[1]:,} to "
-        "judge by"
+        f"of those who attack, among {len(feedback.train):,} ratings to learn from and {len(feedback.held_out):,} to "
+        f"judge by: {', '.join(left)}"
     )
 
 
