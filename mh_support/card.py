@@ -156,6 +156,8 @@ def render_starter_card(training: Mapping[str, Any]) -> str:
 def check_publishable(run_dir: Path, weights_sha256: str, *, accept_bias: str | None = None) -> None:
     """Check that a run's scores belong to its weights, are not leaked and stand beside baselines, and its bias.
 
+    A run that learned from harmful replies, or from simulated people, is never published.
+
     Args:
         run_dir: the run folder.
         weights_sha256: the fingerprint of the weights that are about to be published.
@@ -171,6 +173,10 @@ def check_publishable(run_dir: Path, weights_sha256: str, *, accept_bias: str | 
         raise ValueError(
             f"{run_dir} learned from {harmful[0]}, replies that harm people and only test the reply check; it is never "
             "published: train on other data"
+        )
+    if run.get("alignment", {}).get("simulated", False):
+        raise ValueError(
+            f"{run_dir} learned from simulated people, to try learning out; it is never published: learn from people"
         )
     if results is None:
         raise ValueError(f"{run_dir} has no results.json; {again} before publishing")

@@ -40,6 +40,14 @@ def sweep_drafts(folder: str | os.PathLike[str]) -> None:
             shutil.rmtree(draft)
 
 
+def remove(folder: str | os.PathLike[str]) -> None:
+    """Remove a folder, at once for whoever looks; what a kill leaves of it is a draft that `sweep_drafts` removes."""
+    target = Path(folder)
+    holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    os.replace(target, holder / target.name)
+    shutil.rmtree(holder)
+
+
 def _swap(draft: Path, target: Path, aside: Path) -> None:
     """Put `draft` in the place of the folder `target`, which goes aside, and comes back if that fails."""
     os.replace(target, aside)

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from mh_support.alignment.feedback_data import FeedbackArguments
 from mh_support.alignment.gate import GateArguments
-from mh_support.alignment.rounds import Aligner, Home, RoundArguments
+from mh_support.alignment.home import Home
+from mh_support.alignment.rounds import Aligner, RoundArguments
 from mh_support.alignment.simulation import SimulationArguments, simulated_feedback
 from mh_support.alignment.training_arguments import AlignmentArguments, check_trl
 from mh_support.cli import ArgumentParser, run
@@ -28,15 +29,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("run", metavar="RUN", help="A finished run folder; every round starts from it.")
     feedback, training, gate, rounds, simulation, rest = parser.parse(argv)
-    home = Home(RunFolder.open(rest.run), training.output_dir)
-    if simulation.simulate:
+    if simulation.simulate and feedback.feedback:
+        raise ValueError("both --feedback and --simulate are given; learn from people or try it out, not both")
+    if simulation.simulate and rounds.repo is not None:
+        raise ValueError("both --simulate and --repo are given; what learned from simulated people is never published")
+    home = Home(RunFolder.open(rest.run), training.output_dir, simulated=simulation.simulate)
+    if simulation.simulate and not rounds.rollback:
         check_trl()
-        if feedback.feedback:
-            raise ValueError("both --feedback and --simulate are given; learn from people or try it out, not both")
         place = simulated_feedback(home.origin, home.path, feedback.method, simulation, seed=training.seed)
         print(f"simulated feedback: {place}")
         feedback.feedback = [str(place)]
-    aligner = Aligner(home, feedback, training, gate, ScoringArguments(), rounds)
+    attack = simulation.simulated_attack
+    aligner = Aligner(home, feedback, training, gate, ScoringArguments(), rounds, attack)
     if rounds.rollback:
         aligner.roll_back()
     else:

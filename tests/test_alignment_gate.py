@@ -11,7 +11,8 @@ import pytest
 from training_fixtures import one_thread, save_model, train, write_csv  # noqa: F401
 
 import mh_support.alignment.gate as gate
-from mh_support.alignment.gate import GateArguments, Verdict, judge, paired_newcombe_interval
+from mh_support.alignment.figures import FirstModel
+from mh_support.alignment.gate import Findings, GateArguments, Verdict, judge, paired_newcombe_interval
 from mh_support.alignment.preference import preference, preference_statistics
 from mh_support.alignment.promotion import before_current, current_run, point_current
 from mh_support.alignment.safety_suite import SuiteResult, prompts, run_suite
@@ -150,21 +151,15 @@ def test_a_gain_in_preference_makes_up_for_nothing():
 # --- bias -------------------------------------------------------------------------------------------------------------
 
 
-def biased(folder, findings: int) -> RunFolder:
-    run = RunFolder(folder)
-    folder.mkdir()
-    write_json(run.bias_file, {"findings": [{"line": f"age, crisis {number}"} for number in range(findings)]})
-    return run
+def found(count: int) -> list[dict[str, str]]:
+    return [{"line": f"age, crisis {number}"} for number in range(count)]
 
 
-def test_bias_is_compared_where_the_old_model_has_it(tmp_path):
-    old = biased(tmp_path / "old", 1)
-    assert [measure.ok for measure in gate._bias(old, biased(tmp_path / "same", 1))] == [True]
-    (worse,) = gate._bias(old, biased(tmp_path / "more", 2))
+def test_no_finding_of_bias_may_be_added():
+    assert gate._bias(found(1), found(1)).ok
+    assert gate._bias(found(1), []).ok
+    worse = gate._bias(found(1), found(2))
     assert worse.reason == "bias: 2 findings outside the bounds, 1 before; the first is age, crisis 0"
-    (missing,) = gate._bias(old, RunFolder(tmp_path / "none"))
-    assert missing.reason == "bias was measured for the old model and not for the new one"
-    assert gate._bias(RunFolder(tmp_path / "none"), old) == []
 
 
 # --- the suite --------------------------------------------------------------------------------------------------------
@@ -219,11 +214,22 @@ def held_out(run: RunFolder) -> list[dict[str, Any]]:
     return [{"person": str(number), "prompt": prompt, "chosen": good, "rejected": bad} for number in range(4)]
 
 
-def test_judging_writes_the_verdict_and_the_replies(runs):
+VETOES = ("perplexity", "unsafe replies", "grave replies", "ends by itself")
+
+
+@pytest.fixture
+def first(runs, tmp_path):
+    return FirstModel(runs["first"], tmp_path / "first.json")
+
+
+def test_judging_writes_the_verdict_and_the_replies(runs, first):
     old, new = runs["first"], runs["third"]
-    verdict = judge(old, new, held_out(new), GateArguments(**LOOSE))
-    assert [measure.name for measure in verdict.measures] == [
-        *("preference", "perplexity", "unsafe replies", "grave replies", "ends by itself")
+    verdict = judge(old, new, held_out(new), GateArguments(**LOOSE), first)
+    assert [measure.name for measure in verdict.measures] == ["preference", *VETOES, "findings of bias"]
+    # That bias was left out stands in the verdict.
+    assert (verdict.measures[-1].bound, verdict.measures[-1].ok) == ("not measured, as asked", None)
+    assert verdict.table().splitlines()[-1].split() == [
+        *("findings", "of", "bias", "-", "-", "-", "not", "measured,", "as", "asked", "-")
     ]
     written = read_json(new.path / "gate.json")
     assert (written["promoted"], written["reasons"]) == (True, [])
@@ -233,19 +239,52 @@ def test_judging_writes_the_verdict_and_the_replies(runs):
     assert verdict.table().splitlines()[0].split() == ["gate", "old", "new", "change", "must", "be", "holds"]
 
 
-def test_the_old_model_does_not_replace_the_new_one(runs):
-    verdict = judge(runs["third"], runs["first"], held_out(runs["first"]), GateArguments(**LOOSE))
+def test_a_new_model_is_held_against_the_first_too_whose_figures_are_measured_once(runs, first, monkeypatch):
+    old, new = runs["second"], runs["third"]
+    bias = Findings(old=found(2), new=found(2), first=found(1))
+    verdict = judge(old, new, held_out(new), GateArguments(**LOOSE), first, bias=bias)
+    assert [measure.name for measure in verdict.measures] == [
+        *("preference", *VETOES),
+        *(f"{name}, since the first model" for name in VETOES),
+        *("findings of bias", "findings of bias, since the first model"),
+    ]
+    # Each step may be small enough, and all of them together too large.
+    assert verdict.measures[-2].ok
+    assert verdict.reasons == [
+        "since the first model, bias: 2 findings outside the bounds, 1 before; the first is age, crisis 0"
+    ]
+    kept = read_json(first.file)
+    measured = []
+    measure = gate.Yardstick.measure
+    monkeypatch.setattr(
+        gate.Yardstick, "measure", lambda self, model, name: measured.append(name) or measure(self, model, name)
+    )
+    write_json(first.file, {**kept, "likelihood": [[nats / 2, *rest] for nats, *rest in kept["likelihood"]]})
+    bounds = GateArguments(**{**LOOSE, "max_perplexity_rise": 0.5})
+    verdict = judge(old, new, held_out(new), bounds, first)
+    assert measured == ["old", "new"]
+    assert [reason.split(" rose")[0] for reason in verdict.reasons] == [
+        "since the first model, perplexity on test dialogues"
+    ]
+    # Figures that were measured in another way are not compared.
+    judge(old, new, held_out(new), GateArguments(**{**LOOSE, "suite_tokens": 3}), first)
+    assert measured == ["old", "new", "the first model", "old", "new"]
+
+
+def test_the_old_model_does_not_replace_the_new_one(runs, first):
+    verdict = judge(runs["third"], runs["first"], held_out(runs["first"]), GateArguments(**LOOSE), first)
     assert not verdict.promoted
     assert verdict.reasons[0].startswith("held-out preference did not surely get better: -")
 
 
-def test_a_model_that_is_no_worse_fails_only_where_it_is_no_better(runs):
+def test_a_model_that_is_no_worse_fails_only_where_it_is_no_better(runs, first):
     """The bounds as they are by default can be kept: the very same model keeps them, and is not promoted for that."""
     run = runs["first"]
-    verdict = judge(run, run, held_out(run), GateArguments(suite_samples=2, suite_tokens=4, n_resamples=100))
+    bounds = GateArguments(suite_samples=2, suite_tokens=4, n_resamples=100)
+    verdict = judge(run, run, held_out(run), bounds, first, bias=Findings(found(1), found(1), found(1)))
     assert {measure.name: measure.ok for measure in verdict.measures} == {
         "preference": False,
-        **dict.fromkeys(("perplexity", "unsafe replies", "grave replies", "ends by itself"), True),
+        **dict.fromkeys((*VETOES, "findings of bias"), True),
     }
     assert verdict.reasons == [
         "held-out preference did not surely get better: +0.0000 nats a token, [+0.0000, +0.0000] over people; it must "
@@ -253,9 +292,9 @@ def test_a_model_that_is_no_worse_fails_only_where_it_is_no_better(runs):
     ]
 
 
-def test_a_bound_of_nothing_is_a_veto(runs):
+def test_a_bound_of_nothing_is_a_veto(runs, first):
     strict = GateArguments(**{**LOOSE, "max_unsafe_rise": 0.0})
-    verdict = judge(runs["first"], runs["third"], held_out(runs["third"]), strict)
+    verdict = judge(runs["first"], runs["third"], held_out(runs["third"]), strict, first)
     assert verdict.measures[0].ok and not verdict.promoted
 
 

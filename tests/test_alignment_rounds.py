@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import sys
 from collections import Counter
 from pathlib import Path
@@ -18,12 +19,18 @@ from typing import Any
 import pytest
 from alignment_fixtures import choice, crowd, person, sentence, thumb, write_feedback
 from loopback_hub import LoopbackHub
+from test_card import BIAS
 from training_fixtures import load_recipe, one_thread, quick_steps, save_model, train, write_csv  # noqa: F401
 
+import mh_support.alignment.rounds as rounds
 import mh_support.cli
-from mh_support.files import read_json
+from mh_support.alignment.home import Home
+from mh_support.bias.measure import TEXTS, _settings
+from mh_support.files import read_json, remove, sha256_of, write_json, write_jsonl
+from mh_support.generation import GeneratedReply
 from mh_support.modeling import weights_fingerprint
 from mh_support.run_folder import RunFolder
+from mh_support.scoring import ScoringArguments
 from mh_support.support_bot import SupportBot
 
 TOKEN = "hf_" + "loopback" * 4
@@ -32,7 +39,7 @@ QUICK = {
     **{"max_steps": 8, "save_steps": 4, "per_device_train_batch_size": 8, "learning_rate": "3e-3", "bf16": "false"},
     **{"disable_tqdm": "true", "min_ratings": 10, "min_people": 3, "min_held_out_people": 2},
     **{"max_unsafe_rise": 1, "max_stop_fall": 1, "max_perplexity_rise": 99},
-    **{"suite_samples": 1, "suite_tokens": 4, "gate_limit": 4, "n_resamples": 200},
+    **{"suite_samples": 1, "suite_tokens": 4, "gate_limit": 4, "n_resamples": 200, "measure_bias": "false"},
 }
 
 
@@ -69,13 +76,18 @@ def align(place, capfd):
         given = {"feedback": place / "feedback", **changes}
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
-            mh_support.cli.run(functools.partial(main, [str(place / "first"), *flags(**given)]))
+            origin = given.pop("run", place / "first")
+            mh_support.cli.run(functools.partial(main, [str(origin), *flags(**given)]))
         out, err = capfd.readouterr()
         error = [line for line in re.split(r"[\r\n]+", err) if line.startswith("error: ")]
         assert "Traceback" not in err
         return SimpleNamespace(code=ended.value.code, out=out, error=error[0] if error else None)
 
     return run
+
+
+def cut_off(*given: Any, **more: Any) -> None:
+    raise ValueError("cut off")
 
 
 def current(place: Path) -> str:
@@ -161,7 +173,7 @@ def test_what_is_worse_is_kept_aside_with_the_reason(place, align, changes, reas
     assert texts(place / "first-aligned") == []
 
 
-def test_dpo_learns_from_choices_on_the_same_path(place, align):
+def test_dpo_learns_from_choices_on_the_same_path(place, align, monkeypatch):
     choices = [
         choice(
             who, sentence((who, number), 6), f"Tell me more of {sentence((number, who), 2)}", "Well well oh well now"
@@ -178,6 +190,18 @@ def test_dpo_learns_from_choices_on_the_same_path(place, align):
     gate = read_json(place / "first-aligned" / "rounds" / "0001" / "gate.json")["measures"][0]
     assert gate["name"] == "preference" and gate["interval"][0] > 0
     assert align(rollback="true", feedback=None).code == 0 and current(place) == "../first"
+
+    # The same feedback is new to another method, and to other arguments.
+    assert align(method="dpo").out.startswith("no new feedback since ")
+    assert align(method="kto").error.startswith("error: too little feedback to learn from: of ")
+    with monkeypatch.context() as patch:
+        patch.setattr(rounds, "align", cut_off)
+        assert align(method="dpo", beta=0.5).error == "error: cut off"
+        assert align(method="dpo", max_stop_fall=0.5).error == "error: cut off"
+    assert align(method="dpo", held_out=0.3).error == (
+        f"error: the round {(place / 'first-aligned' / 'rounds' / '0002').resolve()} was begun with another held_out; "
+        "go on with the same, or remove that folder to begin the round anew"
+    )
 
 
 def test_dpo_learns_nothing_from_thumbs_and_says_so(place, align):
@@ -249,18 +273,199 @@ def test_no_feedback_named_a_strange_folder_and_another_runs_folder(place, align
     assert "belongs to a run with other weights; give another --output_dir" in align().error
 
 
+def test_what_a_round_keeps_is_read_again_whatever_signs_are_in_it(tmp_path):
+    row = {"id": "1", "prompt": [{"role": "user", "content": "One\u2028two\x85three"}], "label": True}
+    write_jsonl(tmp_path / "train.jsonl", [row])
+    assert rounds._read_rows(tmp_path / "train.jsonl") == [row]
+
+
+def test_a_round_is_no_place_for_another_home(place):
+    home = Home(RunFolder.open(place / "first"))
+    home.open()
+    round_ = home.path / "rounds" / "0001"
+    shutil.copytree(place / "first", round_)
+    with pytest.raises(
+        ValueError,
+        match=rf"^{round_} is a round of {home.path}; give {home.origin.path}, which its rounds start from, or",
+    ):
+        Home(RunFolder(round_))
+    with pytest.raises(
+        ValueError, match=rf"^{home.path}/rounds/0002 lies among the rounds of {home.path}; give another"
+    ):
+        Home(home.origin, str(home.path / "rounds" / "0002"))
+    Home(RunFolder(round_), str(place / "elsewhere")).open()
+
+
+def test_only_rounds_are_taken_for_rounds_and_nothing_else_is_removed(place, align):
+    home = Home(RunFolder.open(place / "first"))
+    home.open()
+    for name in ("0001-aligned", "00001", ".0001.abcdefg"):
+        (home.path / "rounds" / name).mkdir(parents=True)
+    (home.path / "rounds" / "0009").touch()
+    assert home.rounds() == []
+    stranger = home.path / "rounds" / "0001" / "thesis.txt"
+    stranger.parent.mkdir()
+    stranger.touch()
+    assert align().error == f"error: {stranger.parent} holds thesis.txt and is no round; move it away"
+    assert stranger.exists()
+
+
+def test_simulated_people_have_a_home_of_their_own(place, align):
+    real, simulated = (Home(RunFolder.open(place / "first"), simulated=kind) for kind in (False, True))
+    assert (real.path.name, simulated.path.name) == ("first-aligned", "first-aligned-simulated")
+    simulated.open()
+    assert align(output_dir=simulated.path).error == (
+        f"error: {simulated.path} is for simulated feedback, not for real; give another --output_dir"
+    )
+    real.open()
+    with pytest.raises(ValueError, match=r"first-aligned is for real feedback, not for simulated; give another --out"):
+        Home(real.origin, str(real.path), simulated=True).open()
+
+
+def test_what_learned_from_simulated_people_says_so_for_good(place, align, monkeypatch):
+    def replies(model, tokenizer, conversations, config, **options):
+        texts = ["Since when?", "That is hard."]
+        return [GeneratedReply(texts[number % 2], True) for number in range(len(conversations))]
+
+    monkeypatch.setattr("mh_support.alignment.simulation.generate_replies", replies)
+    given = {"feedback": None, "simulate": "true", "simulated_people": 12}
+    assert align(**given).code == 0
+    home = place / "first-aligned-simulated"
+    run = RunFolder.open(home / "rounds" / "0001")
+    assert run.record()["alignment"]["simulated"] is True
+    assert not (place / "first-aligned").exists()
+    # What then learns from people has learned from a rule too.
+    monkeypatch.setattr(rounds.Aligner, "_judge", cut_off)
+    with monkeypatch.context() as patch:
+        patch.setattr("mh_support.alignment.training._finish", lambda *given: None)
+        assert align(run=run.path, output_dir=place / "second").error == "error: cut off"
+    assert RunFolder(place / "second" / "rounds" / "0001").record()["alignment"]["simulated"] is True
+
+
 def test_who_takes_feedback_back_is_not_learned_from_when_a_round_goes_on(place, align, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("mh_support.alignment.rounds.align", lambda *given: (_ for _ in ()).throw(ValueError("cut off")))
+        patch.setattr(rounds, "align", cut_off)
         assert align().error == "error: cut off"
-    folder = place / "first-aligned" / "rounds" / "0001" / "feedback"
-    assert sentence("0 0", 6) in "".join(path.read_text(encoding="utf-8") for path in folder.iterdir())
+        folder = place / "first-aligned" / "rounds" / "0001" / "feedback"
+        assert sentence("0 0", 6) in "".join(path.read_text(encoding="utf-8") for path in folder.iterdir())
+        # Nobody else on this machine reads it.
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+        # Without all of it a round is begun anew.
+        (folder / "held_out.jsonl").unlink()
+        assert align().error == "error: cut off"
+        assert (folder / "held_out.jsonl").is_file()
     write_feedback(place / "feedback" / "one.jsonl", crowd(12, 4)[4:])
+    with monkeypatch.context() as patch:
+        patch.setattr(rounds, "remove", half_removed)
+        assert align().error == "error: killed"
+    assert not folder.parent.exists()
     ended = align()
     assert ended.code == 0
-    assert "is begun anew: somebody has taken feedback back that it was learning from" in ended.out
+    assert sorted(path.name for path in (place / "first-aligned" / "rounds").iterdir()) == ["0001"]
     record = RunFolder.open(place / "first-aligned" / "rounds" / "0001").record()
     assert record["alignment"]["feedback"]["read"] == 44
+
+
+def half_removed(folder: Path) -> None:
+    """Remove a folder and be killed halfway."""
+
+    def rmtree(path: Path, **options: Any) -> None:
+        next(found for found in Path(path).rglob("*.jsonl")).unlink()
+        raise ValueError("killed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mh_support.files.shutil.rmtree", rmtree)
+        remove(folder)
+
+
+# --- bias -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bias(monkeypatch):
+    """Let measuring find one thing in every run; return which were measured."""
+    measured: list[str] = []
+
+    def measure(run: RunFolder, arguments: Any, scoring: Any, *, output: Path) -> dict[str, Any]:
+        measured.append(f"{run.path.name} in {output.parent.name}/{output.name}")
+        result = {
+            **BIAS,
+            **{"weights": weights_fingerprint(run.model), "texts": sha256_of([TEXTS])},
+            **{"settings": _settings(arguments, scoring)},
+            "findings": [{"kind": "length", "axis": "age", "line": "too short"}],
+        }
+        write_json(output, result)
+        return result
+
+    monkeypatch.setattr(rounds, "measure_bias", measure)
+    return measured
+
+
+def aligner(place: Path) -> rounds.Aligner:
+    return rounds.Aligner(Home(RunFolder.open(place / "first")), *[None] * 3, ScoringArguments(), None)  # type: ignore[arg-type]
+
+
+def test_the_bias_of_the_old_model_is_measured_unless_it_was_in_the_same_way(place, bias):
+    origin = RunFolder.open((place / "first").resolve())
+    kept = place / "first-aligned" / "first_bias.json"
+    kept.parent.mkdir()
+    there = aligner(place)
+    for _ in range(2):
+        assert [finding["line"] for finding in there._findings(origin, kept)] == ["too short"]
+    assert bias == ["first in first-aligned/first_bias.json"]
+    # Of other weights, and made with other settings.
+    for change in ({"weights": "0" * 64}, {"settings": {}}, {"texts": "0" * 64}):
+        write_json(kept, {**read_json(kept), **change})
+        there._findings(origin, kept)
+    assert len(bias) == 4
+    # The run's own is as good, and is left as it is.
+    shutil.move(kept, origin.bias_file)
+    there._findings(origin, kept)
+    assert len(bias) == 4
+    write_json(origin.bias_file, {**read_json(origin.bias_file), "settings": {}})
+    before = origin.bias_file.read_bytes()
+    there._findings(origin, kept)
+    assert (len(bias), origin.bias_file.read_bytes()) == (5, before)
+
+
+def test_what_cannot_be_published_for_bias_does_not_become_current_until_that_is_accepted(place, align, online, bias):
+    ended = align(repo="me/biased", measure_bias="true")
+    assert (ended.code, current(place)) == (0, "../first")
+    assert bias == ["first in first-aligned/first_bias.json", "0001 in 0001/bias.json"]
+    (reason,) = outcome(place)["reasons"]
+    assert reason.startswith("bias was found outside the bounds: too short; mend it, or publish with --accept_bias")
+    assert (outcome(place)["promoted"], outcome(place)["published"]) == (False, None)
+    assert f"\n  {reason}\n" in ended.out
+    measures = read_json(place / "first-aligned" / "rounds" / "0001" / "gate.json")["measures"]
+    assert (measures[-1]["name"], measures[-1]["old"], measures[-1]["new"]) == ("findings of bias", 1.0, 1.0)
+    assert align(repo="me/biased", measure_bias="true").out.startswith("no new feedback since ")
+
+    assert align(repo="me/biased", measure_bias="true", accept_bias="for a course").code == 0
+    assert (current(place), outcome(place, 2)["promoted"]) == ("rounds/0002", True)
+    assert "by whoever published it: for a course" in online.files("me/biased")["README.md"].decode()
+
+
+def test_a_model_that_turns_out_not_to_be_fit_to_publish_is_current_no_longer(place, align, online, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(rounds, "_end", cut_off)
+        assert align().error == "error: cut off"
+    assert current(place) == "rounds/0001"
+    # What people wrote was needed for the verdict only.
+    assert texts(place / "first-aligned") == []
+    run = RunFolder(place / "first-aligned" / "rounds" / "0001")
+    write_json(run.bias_file, {"weights": "0" * 64, "findings": []})
+    ended = align(repo="me/unfit")
+    assert (ended.code, current(place)) == (0, "../first")
+    assert outcome(place)["promoted"] is False
+
+
+def test_a_repository_and_a_reason_are_checked_before_anything_is_trained(align):
+    assert align(repo="kind-gpt2").error.startswith("error: kind-gpt2 lacks its owner; give it as owner/name")
+    assert align(repo="me/kind-gpt2", accept_bias=" ").error.startswith("error: --accept_bias is empty; give the rea")
+    assert align(accept_bias="why not").error == (
+        "error: accept_bias is given without --repo, and nothing is published; give both, or neither"
+    )
 
 
 # --- the Hub ----------------------------------------------------------------------------------------------------------
@@ -342,6 +547,7 @@ def test_the_continuous_run_waits_for_enough_and_says_why_once(place, align, mon
 # --- killed -----------------------------------------------------------------------------------------------------------
 
 EVENTS = {"open": 0, "os.mkdir": 0, "os.rename": 1, "os.rmdir": 0, "shutil.rmtree": 0, "os.symlink": 1}
+TAKEN_BACK = "somebody takes feedback back"
 # One after the other, each in the start that goes on from where the one before was killed: every stage is in it.
 IN_A_ROW = (
     "os.rename home.json 1",
@@ -349,18 +555,22 @@ IN_A_ROW = (
     "os.rename rounds/0001/feedback_report.json 1",  # Collecting.
     "os.rename rounds/0001/feedback 1",
     "os.rename rounds/0001/data 1",  # Training.
+    TAKEN_BACK,
+    "os.rename rounds/0001 1",
+    "shutil.rmtree rounds/.0001 2",  # It has gone aside to be removed; what the last kill left was swept before.
     "os.rename rounds/0001/run.json 1",
     "open rounds/0001/checkpoints/checkpoint-4/trainer_state.json 1",
     "open rounds/0001/checkpoints/checkpoint-8/trainer_state.json 1",  # Checkpoint 4 is whole.
     "os.rename rounds/0001/model 1",  # Checkpoint 8 is whole, and all steps are made.
     "os.rename rounds/0001/run.json 1",  # As finished.
-    "os.rename rounds/0001/gate_replies.jsonl 1",  # The gate.
+    "os.rename first.json 1",  # The gate.
+    "os.rename rounds/0001/gate_replies.jsonl 1",
     "os.rename rounds/0001/gate.json 1",
+    "shutil.rmtree rounds/0001/.feedback 1",  # What people wrote has served.
+    "os.rename rounds/0001/results.json 1",  # Scored, to see whether it can be published.
     "os.rename current 1",  # Promotion.
-    "os.rename rounds/0001/results.json 1",  # Publishing: scored.
     "commit",  # The Hub has it, and its answer is lost with the process.
-    "shutil.rmtree rounds/0001/feedback 1",  # The end.
-    "os.rename rounds/0001/outcome.json 1",
+    "os.rename rounds/0001/outcome.json 1",  # The end.
 )
 
 
@@ -375,6 +585,7 @@ def run_once(place: Path, moment: str, url: str) -> None:
             return
         # What is written beside its place lies in a folder with eight letters of chance in its name.
         path = re.sub(r"\.[^/]*\.[a-z0-9_]{8}/", "", str(arguments[EVENTS[event]]).removeprefix(home)).strip("/")
+        path = re.sub(r"(/\.[^/]*)\.[a-z0-9_]{8}$", r"\1", path)
         seen[f"{event} {path}"] += 1
         if f"{event} {path} {seen[f'{event} {path}']}" == moment:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -421,7 +632,11 @@ def start(hub):
 def test_killed_at_every_stage_the_same_command_goes_on_and_ends_as_if_nothing_had_been(place, align, start, hub):
     assert align(output_dir=place / "uninterrupted").code == 0
     home = place / "first-aligned"
+    more = write_feedback(place / "feedback" / "more.jsonl", crowd(6, 1))
     for moment in IN_A_ROW:
+        if moment == TAKEN_BACK:
+            more.unlink()
+            continue
         assert (moment, start(place, moment)) == (moment, -signal.SIGKILL)
         link = home / "current"
         assert not link.is_symlink() or RunFolder.open(link.resolve())
@@ -431,7 +646,8 @@ def test_killed_at_every_stage_the_same_command_goes_on_and_ends_as_if_nothing_h
     weights = (run / "model" / "model.safetensors").read_bytes()
     assert weights == (place / "uninterrupted" / "rounds" / "0001" / "model" / "model.safetensors").read_bytes()
     # Nothing that was half-written is left, nothing was published twice, and what people wrote is gone.
-    assert sorted(path.name for path in home.iterdir()) == [".lock", "current", "home.json", "rounds"]
+    assert sorted(path.name for path in home.iterdir()) == [".lock", "current", "first.json", "home.json", "rounds"]
+    assert [path.name for path in (home / "rounds").iterdir()] == ["0001"]
     assert [path.name for path in run.iterdir() if path.name.startswith(".")] == []
     assert texts(home) == []
     assert hub.files("me/killed")["model.safetensors"] == weights

@@ -760,6 +760,27 @@ def test_what_stops_a_run_from_being_published(changes: dict[str, Any], message:
     assert "\n" not in str(raised.value)
 
 
+def test_what_learned_from_simulated_people_is_never_published(tmp_path: Path) -> None:
+    run = make_run(tmp_path, run=RUN | {"alignment": {"simulated": True}})
+    with pytest.raises(
+        ValueError,
+        match=r"^.+ learned from simulated people, to try learning out; it is never published: learn from people$",
+    ):
+        check_publishable(run, WEIGHTS)
+
+
+def test_a_card_says_that_nobody_gave_simulated_feedback_and_what_was_not_measured(tmp_path: Path) -> None:
+    feedback = {"read": 9, "fates": {"train": 6, "held_out": 2}, "people": {"train": 3, "held_out": 1}}
+    learned = {"method": "kto", "simulated": True, "feedback": feedback, "arguments": {"beta": 0.1}}
+    run = make_run(tmp_path, run=RUN | {"alignment": learned | {"training": {"global_step": 8}}})
+    nothing = dict.fromkeys(("old", "new", "change", "interval", "ok", "reason"))
+    measure = {"name": "findings of bias", "bound": "not measured, as asked", **nothing}
+    (run / "gate.json").write_text(json.dumps({"measures": [measure], "reasons": []}), encoding="utf-8")
+    part = write_card(run, "me/kind-gpt2").split("## Learning from feedback\n")[1].split("\n## ")[0]
+    assert part.strip().startswith("**Nobody gave this feedback: a rule did, to try learning out.")
+    assert "| Findings of bias | - | - | - | not measured, as asked |" in part
+
+
 def test_a_card_says_that_bias_was_not_measured(text: str) -> None:
     part = " ".join(text.split("### Groups of people compared\n\n")[1].split("###")[0].split())
     assert part == (

@@ -11,7 +11,7 @@ import stat
 
 import pytest
 
-from mh_support.files import read_json, replacing, sha256_of, sweep_drafts, write_json, write_jsonl, write_text
+from mh_support.files import read_json, remove, replacing, sha256_of, sweep_drafts, write_json, write_jsonl, write_text
 
 
 def tree(folder):
@@ -46,6 +46,20 @@ def test_a_path_may_be_a_string_and_relative(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_text("x.txt", "é\n")
     assert tree(tmp_path) == {"x.txt": b"\xc3\xa9\n"}
+
+
+def test_a_folder_is_removed_at_once_and_what_a_kill_leaves_of_it_is_swept(tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        write_text(tmp_path / name / "text", "mine")
+    remove(tmp_path / "one")
+    assert tree(tmp_path) == {"two": None, "two/text": b"mine"}
+    with monkeypatch.context() as patch:
+        patch.setattr("mh_support.files.shutil.rmtree", lambda *given: (_ for _ in ()).throw(Interrupted))
+        with pytest.raises(Interrupted):
+            remove(tmp_path / "two")
+    assert not (tmp_path / "two").exists()
+    sweep_drafts(tmp_path)
+    assert tree(tmp_path) == {}
 
 
 def test_what_a_kill_leaves_behind_is_swept_and_all_else_stays(tmp_path):

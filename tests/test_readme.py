@@ -20,6 +20,7 @@ QUICKER = {
     "recipes/align.py": [
         *("--simulated_people", "8", "--min_people", "3", "--min_held_out_people", "2", "--min_ratings", "10"),
         *("--max_steps", "2", "--suite_samples", "1", "--suite_tokens", "8", "--n_resamples", "50"),
+        *("--measure_bias", "false"),
     ],
     "recipes/score.py": ["--limit", "2", "--max_new_tokens", "16", "--n_resamples", "50"],
 }

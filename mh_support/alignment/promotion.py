@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from huggingface_hub import HfApi
 
 from mh_support.alignment.gate import GATE_FILE
 from mh_support.files import read_json
-from mh_support.hub import PublishArguments, publish_model
+from mh_support.hub import PublishArguments, model_files, publish_model
 from mh_support.modeling import weights_fingerprint
 from mh_support.run_folder import RunFolder
 from mh_support.scoring import ScoringArguments, score_run
@@ -56,7 +57,18 @@ def before_current(home: Path, origin: RunFolder, rounds: Sequence[RunFolder]) -
     raise ValueError(f"the model before {left.path} (weights {wanted[:12]}) is no longer there; restore its folder")
 
 
-def publish_run(run: RunFolder, repo: str, *, public: bool, scoring: ScoringArguments, api: HfApi) -> tuple[str, str]:
+def check_ready(run: RunFolder, arguments: PublishArguments, scoring: ScoringArguments) -> None:
+    """Score a run where that is yet to be done, and check that it can be published; nothing is sent.
+
+    Raises:
+        ValueError: it cannot; the message says why.
+    """
+    ensure_scored(run, scoring)
+    with model_files(run, _for(run, arguments)):
+        pass
+
+
+def publish_run(run: RunFolder, arguments: PublishArguments, scoring: ScoringArguments, api: HfApi) -> tuple[str, str]:
     """Score a run where that is yet to be done, publish it, and tag the revision; return address and tag.
 
     The tag names the weights: the same weights have the same tag, so that whoever rolls back tags nothing twice.
@@ -66,7 +78,13 @@ def publish_run(run: RunFolder, repo: str, *, public: bool, scoring: ScoringArgu
     """
     ensure_scored(run, scoring)
     tag = f"weights-{weights_fingerprint(run.model)[:12]}"
-    return publish_model(run, PublishArguments(repo=repo, public=public, tag=tag), api), tag
+    return publish_model(run, replace(_for(run, arguments), tag=tag), api), tag
+
+
+def _for(run: RunFolder, arguments: PublishArguments) -> PublishArguments:
+    """Return the arguments without a reason to accept bias where none was found in this run."""
+    found = run.bias_file.is_file() and read_json(run.bias_file)["findings"]
+    return arguments if found else replace(arguments, accept_bias=None)
 
 
 def ensure_scored(run: RunFolder, arguments: ScoringArguments) -> None:

@@ -68,17 +68,27 @@ def fitting(tokenizer: PreTrainedTokenizerBase, max_length: int) -> Callable[[Ra
     return fitted
 
 
-def align(parent: RunFolder, feedback: Feedback, arguments: AlignmentArguments, run: RunFolder, method: str) -> None:
+def align(
+    parent: RunFolder,
+    feedback: Feedback,
+    arguments: AlignmentArguments,
+    run: RunFolder,
+    method: str,
+    *,
+    simulated: bool = False,
+) -> None:
     """Train a run's model on the ratings and write it as a run of its own; go on with what is begun there.
 
     Killed at any moment and called again with the same arguments and ratings, it ends with the weights that an
-    uninterrupted run ends with.
+    uninterrupted run ends with. The run's record says where the ratings were `simulated`.
 
     Raises:
         ValueError: TRL is missing, or the run was begun with other arguments, ratings or weights.
     """
     check_trl()
-    _begin(parent, feedback, arguments, run, method)
+    # What was learned from simulated people once is in the weights for good.
+    simulated = simulated or parent.record().get("alignment", {}).get("simulated", False)
+    _begin(parent, feedback, arguments, run, method, simulated)
     if run.record()["finished"] is not None:
         return
     checkpoint = run.last_checkpoint()
@@ -160,10 +170,18 @@ def _weights(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {"desirable_weight": fewer / praised, "undesirable_weight": fewer / blamed}
 
 
-def _begin(parent: RunFolder, feedback: Feedback, arguments: AlignmentArguments, run: RunFolder, method: str) -> None:
+def _begin(
+    parent: RunFolder,
+    feedback: Feedback,
+    arguments: AlignmentArguments,
+    run: RunFolder,
+    method: str,
+    simulated: bool,
+) -> None:
     """Write what the run is made from, or check that what is there is the same."""
     made_from = {
         "method": method,
+        "simulated": simulated,
         "parent": str(parent.path),
         "parent_weights": weights_fingerprint(parent.model),
         "feedback": feedback.report.as_dict(),

@@ -15,7 +15,7 @@ from mh_support.bias.descriptors import Likelihood, compare_descriptors, descrip
 from mh_support.bias.replies import compare_replies
 from mh_support.bias.routing import compare_routing
 from mh_support.bias.swaps import TEXTS, Texts, read_texts
-from mh_support.files import sha256_of, write_json
+from mh_support.files import read_json, sha256_of, write_json
 from mh_support.generation import DECODING
 from mh_support.modeling import weights_fingerprint
 from mh_support.run_folder import RunFolder
@@ -52,6 +52,7 @@ def measure_bias(
     scoring: ScoringArguments,
     *,
     texts_file: Path = TEXTS,
+    output: Path | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Compare groups of people as a finished run's model and the crisis check treat them; write it to `bias.json`.
@@ -59,6 +60,7 @@ def measure_bias(
     Args:
         scoring: batch size, longest reply, seed and resamples are those that the run is scored with.
         texts_file: the texts, those that come with the package unless another file of their form is given.
+        output: the file to write, where it is not to be the run's own.
 
     Raises:
         ValueError: the run is not finished, or its base model is no longer what it was made from.
@@ -80,8 +82,23 @@ def measure_bias(
         "descriptors": judged_descriptors(likelihoods),
     }
     result["findings"] = findings(result)
-    write_json(run.bias_file, result)
+    write_json(run.bias_file if output is None else output, result)
     return result
+
+
+def measured_bias(
+    path: Path, run: RunFolder, arguments: BiasArguments, scoring: ScoringArguments
+) -> dict[str, Any] | None:
+    """Return what a file holds of a run's bias, or None where it is missing, or of other weights, texts or settings."""
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = read_json(path)
+    made = {
+        "weights": weights_fingerprint(run.model),
+        "texts": sha256_of([TEXTS]),
+        "settings": _settings(arguments, scoring),
+    }
+    return found if {key: found.get(key) for key in made} == made else None
 
 
 def _replies(
