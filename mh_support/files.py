@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever half-written: write beside, then rename."""
+"""Writing files so that nothing is ever half-written (write beside, then rename), and reading JSON."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,13 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}); make it again or restore it") from error
+
+
+@cache
+def packaged_json(package: str, name: str) -> dict[str, Any]:
+    """Return the JSON object of a file that comes with a package, read once: everybody gets the same, to be read."""
+    table: dict[str, Any] = json.loads((files(package) / name).read_text(encoding="utf-8"))
+    return table
 
 
 def sha256_of(paths: Iterable[str | os.PathLike[str]]) -> str:

@@ -54,6 +54,12 @@ class ReplyStream:
         self.text += piece
         return piece
 
+    def whole(self) -> str:
+        """Read to the end, and return the text."""
+        for _ in self:
+            pass
+        return self.text
+
     def close(self) -> None:
         """Stop the model; what has come stays in `text`."""
         close = getattr(self._pieces, "close", None)
@@ -142,10 +148,7 @@ class SupportBot:
         Raises:
             ValueError: no messages, or the last is not the person's.
         """
-        stream = self.stream(messages)
-        for _ in stream:
-            pass
-        return stream.text
+        return self.stream(messages).whole()
 
     def stream(self, messages: Sequence[Message], *, config: GenerationConfig | None = None) -> ReplyStream:
         """Return a reply that comes piece by piece, a checked sentence at a time.

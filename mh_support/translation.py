@@ -253,10 +253,7 @@ class TranslatingBot:
 
     def reply(self, messages: Sequence[Message]) -> str:
         """Return a whole reply; raises as `SupportBot.reply` does."""
-        stream = self.stream(messages)
-        for _ in stream:
-            pass
-        return stream.text
+        return self.stream(messages).whole()
 
     def stream(self, messages: Sequence[Message], *, config: GenerationConfig | None = None) -> ReplyStream:
         """Return a reply that comes sentence by sentence; raises as `SupportBot.stream` does."""

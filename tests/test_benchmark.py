@@ -246,6 +246,10 @@ def test_serving_by_how_many_are_served(tmp_path):
         ["ours, one batch", "1", "100", "100.0 to 100.0", "40.0", "40.0 to 40.0", "64.06", "1.00 GB"],
         ["ours, one batch", "16", "100", "100.0 to 100.0", "160.0", "160.0 to 160.0", "64.06", "1.00 GB"],
     ]
+    missing = "CTranslate2, one batch, fp32; CTranslate2, one batch, int8. CTranslate2 is not installed; run: "
+    assert tables({"serving": summary}).endswith(f"\nleft out: {missing}pip install 'mh-support[benchmark]'")
+    every = {**summary, "ctranslate2": summary["alone"], "ctranslate2_int8": summary["alone"]}
+    assert "left out" not in tables({"serving": every})
     assert draw_serving(summary, tmp_path / "serving.png").read_bytes().startswith(b"\x89PNG")
 
 

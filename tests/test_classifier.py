@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from training_fixtures import load_recipe
 
 from mh_support.safety import Span, assess
@@ -19,6 +20,7 @@ from mh_support.safety.classifier import (
     About,
     Suspicion,
     TextClassifier,
+    batches,
     crisis_classifier,
     reply_classifier,
 )
@@ -160,6 +162,37 @@ def test_each_text_has_odds_of_its_own_whatever_stands_beside_it() -> None:
     assert np.allclose(together, alone, atol=1e-3)
 
 
+def test_what_is_read_at_once_is_bounded_padding_and_all() -> None:
+    assert list(batches([])) == []
+    assert list(batches([192] * 10)) == [list(range(10))]
+    assert list(batches([192] * 11)) == [list(range(10)), [10]]
+    # By length, so that short ones are not padded to a long one's; one that is too long is read by itself.
+    assert list(batches([1500, 20, 3000, 1500, 30])) == [[1, 4], [0], [3], [2]]
+    shown: list[tuple[int, ...]] = []
+
+    def member(**batch: torch.Tensor) -> torch.Tensor:
+        shown.append(tuple(batch["input_ids"].shape))
+        return torch.zeros(len(batch["input_ids"]), 1 + len(CATEGORIES))
+
+    classifier = replace(crisis_classifier(), members=(member,))
+    assert len(classifier.log_odds([HINT, "lantern " * 3000] * 3)) == 6
+    assert max(count * width for count, width in shown) <= 2048
+    assert sum(count for count, _ in shown) > 60
+
+
+def test_a_long_text_lets_others_have_their_turn() -> None:
+    asked: list[int] = []
+
+    def together(windows: Sequence[list[int]]) -> list[tuple[float, int]]:
+        asked.append(sum(map(len, windows)))
+        return [(0.0, 0) for _ in windows]
+
+    classifier = replace(crisis_classifier())
+    object.__setattr__(classifier, "_together", together)
+    classifier.log_odds(["lantern " * 6000])
+    assert len(asked) > 1 and max(asked) <= 3 * 2048
+
+
 @pytest.mark.parametrize("said", ["", "\U0001f642", "ok", "bye", "idk.", "Tonight!", "go on", "s t o p"])
 def test_a_word_or_two_is_left_to_the_rules(said: str) -> None:
     assert crisis_classifier().log_odds([said]).tolist() == [-np.inf]
@@ -232,8 +265,6 @@ def test_its_level_is_the_highest_that_is_reached() -> None:
 
 def test_where_no_kind_has_half_of_the_danger_the_gravest_is_named(small: TextClassifier) -> None:
     def even(self, texts):
-        import torch
-
         logits = torch.zeros(1, 1 + len(CATEGORIES))
         logits[0, 1 + CATEGORIES.index("abuse")] = 0.5
         return logits

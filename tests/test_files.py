@@ -11,7 +11,17 @@ import stat
 
 import pytest
 
-from mh_support.files import read_json, remove, replacing, sha256_of, sweep_drafts, write_json, write_jsonl, write_text
+from mh_support.files import (
+    packaged_json,
+    read_json,
+    remove,
+    replacing,
+    sha256_of,
+    sweep_drafts,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 
 
 def tree(folder):
@@ -209,3 +219,14 @@ def test_sha256_of_does_not_depend_on_the_folder(tmp_path):
     for name in ("one", "two"):
         write_json(tmp_path / name / "x.json", json.loads("{}"))
     assert sha256_of([tmp_path / "one" / "x.json"]) == sha256_of([tmp_path / "two" / "x.json"])
+
+
+def test_a_file_of_a_package_is_read_once(tmp_path, monkeypatch):
+    package = tmp_path / "a_package_with_a_table"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "table.json").write_text('{"a": 1}')
+    monkeypatch.syspath_prepend(tmp_path)
+    first = packaged_json(package.name, "table.json")
+    (package / "table.json").unlink()
+    assert packaged_json(package.name, "table.json") is first == {"a": 1}

@@ -16,7 +16,7 @@ import threading
 import wave
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
-from importlib.metadata import packages_distributions, requires
+from importlib.metadata import requires
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,6 +27,7 @@ import torch
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from gradio_client.utils import QueueError
+from imports import imported, undeclared
 from load_page import Figures, from_queue
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
@@ -903,18 +904,6 @@ def closure(names):
     return found
 
 
-def imported(path):
-    """Return the top-level names that a module imports anywhere, but for those that only a type checker sees."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
-    nodes = list(ast.walk(tree))
-    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level]
-    return {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"mh_support"}
-
-
 def test_the_files_of_a_space_are_enough_to_run_it(model, tmp_path):
     folder = tmp_path / "space"
     for name, content in space_files(PublishArguments(repo="me/kind", space="me/chat")).items():
@@ -932,10 +921,6 @@ def test_the_files_of_a_space_are_enough_to_run_it(model, tmp_path):
     files = [Path(file) for file in found["files"]]
     assert files and all(file.is_relative_to(folder) for file in files)
     # Whatever those files import, now or later, is asked for in requirements.txt, itself or through what is.
-    there = closure(REQUIREMENTS)
-    owners = packages_distributions()
     names = set().union(*map(imported, files))
     assert {"torch", "transformers", "gradio"} <= names
-    assert {
-        name: owners.get(name) for name in names if not {*map(canonicalize_name, owners.get(name, []))} & there
-    } == {}
+    assert undeclared(names, closure(REQUIREMENTS)) == {}

@@ -244,7 +244,13 @@ def _serving_table(serving: dict[str, Any]) -> str:
                     _gb(each["peak_memory"]),
                 )
             )
-    return f"{table(rows)}\n\nperplexity: of dialogues of the data to the starter, run the same way."
+    notes = "perplexity: of dialogues of the data to the starter, run the same way."
+    missing = [label for way, label in SERVING_WAYS.items() if way.startswith("ctranslate2") and way not in serving]
+    if missing:
+        notes += (
+            f"\nleft out: {'; '.join(missing)}. CTranslate2 is not installed; run: pip install 'mh-support[benchmark]'"
+        )
+    return f"{table(rows)}\n\n{notes}"
 
 
 def _scaling_table(scaling: dict[str, Any]) -> str:

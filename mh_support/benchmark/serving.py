@@ -33,7 +33,7 @@ Serve = Callable[[Sequence[Any]], list[float]]
 
 
 def ways() -> list[str]:
-    """Return the ways that can be measured here: CTranslate2 comes with the extra `speech`."""
+    """Return the ways that can be measured here: CTranslate2 comes with the extra `benchmark`."""
     return [way for way in WAYS if find_spec("ctranslate2") or not way.startswith("ctranslate2")]
 
 

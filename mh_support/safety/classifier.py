@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -40,7 +40,9 @@ _PLEASANTRY = re.compile(
 )
 # Spaces need not part words, as in "can't.go.on".
 _WORDS = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
-_BATCH = 32
+# Tokens that are read at once, padding among them, since more would take more memory; and how many of their own one may
+# have read before others have their turn.
+_BATCH, _TURN = 2_048, 3 * 2_048
 
 
 @dataclass(frozen=True)
@@ -130,11 +132,8 @@ class TextClassifier:
         import numpy as np
 
         odds, kinds = np.full(len(texts), -np.inf), np.zeros(len(texts), dtype=int)
-        # Those of like length beside each other, so that little is padded.
-        windows = sorted(self._windows(texts), key=lambda window: len(window[1]))
         # A few at a time, so that nobody waits for all of somebody's long text.
-        for start in range(0, len(windows), _BATCH):
-            some = windows[start : start + _BATCH]
+        for some in _turns(self._windows(texts)):
             for (owner, _), (value, kind) in zip(some, self._together([ids for _, ids in some]), strict=True):
                 if value > odds[owner]:
                     odds[owner], kinds[owner] = value, kind
@@ -145,9 +144,7 @@ class TextClassifier:
         import torch
 
         found: dict[int, tuple[float, int]] = {}
-        order = sorted(range(len(windows)), key=lambda number: len(windows[number]))
-        for start in range(0, len(order), _BATCH):
-            numbers = order[start : start + _BATCH]
+        for numbers in batches([len(window) for window in windows]):
             batch = self.tokenizer.pad({"input_ids": [windows[number] for number in numbers]}, return_tensors="pt")
             with torch.inference_mode():
                 logits = torch.stack([member(**batch).log_softmax(-1) for member in self.members]).mean(0)
@@ -178,6 +175,34 @@ class TextClassifier:
         )
         owners = [numbers[place] for place in encoded["overflow_to_sample_mapping"]]
         return list(zip(owners, encoded["input_ids"], strict=True))
+
+
+def _turns(windows: Sequence[tuple[int, list[int]]]) -> Iterator[list[tuple[int, list[int]]]]:
+    turn: list[tuple[int, list[int]]] = []
+    for window in windows:
+        if turn and sum(len(ids) for _, ids in turn) + len(window[1]) > _TURN:
+            yield turn
+            turn = []
+        turn.append(window)
+    if turn:
+        yield turn
+
+
+def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Yield the numbers of windows to be read at once, those of like length together, so that little is padded.
+
+    >>> list(batches([1_500, 20, 1_500, 30]))
+    [[1, 3], [0], [2]]
+    """
+    batch: list[int] = []
+    for number in sorted(range(len(lengths)), key=lengths.__getitem__):
+        # The longest yet: all others are padded to its length.
+        if batch and (len(batch) + 1) * lengths[number] > _BATCH:
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch
 
 
 def _says_enough(text: str) -> bool:

@@ -78,9 +78,11 @@ def above_all_but(odds: np.ndarray, share: float) -> float:
     return float(np.nextafter(np.sort(odds)[-1 - int(share * len(odds))], np.inf))
 
 
-def check_shares(arguments: Any, *names: str) -> None:
-    """Raise a ValueError for what is no share of texts that a classifier may be wrong about."""
-    for name in names:
+def check_amounts(arguments: Any, *shares: str) -> None:
+    """Raise a ValueError for too few ordinary texts, and for what is no share that a classifier may be wrong about."""
+    if arguments.ordinary < 10:
+        raise ValueError(f"ordinary is {arguments.ordinary}; give 10 or more")
+    for name in shares:
         if not 0 <= getattr(arguments, name) < 1:
             raise ValueError(f"{name} is {getattr(arguments, name)}; a share is at least 0 and below 1")
 

@@ -4,12 +4,12 @@ The file is meant to be read, and added to, by people who know crises better tha
 line, with a category, a level and what lowers it.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from importlib.resources import files
 from typing import Any, NamedTuple
+
+from mh_support.files import packaged_json
 
 LEVELS = ("none", "concern", "crisis", "emergency")
 SUICIDE, SOMEONE = "suicide", "someone else at risk"
@@ -138,7 +138,5 @@ def _level(rule: Rule, text: str, found: re.Match[str]) -> int:
     return level
 
 
-@cache
 def _table() -> dict[str, Any]:
-    table: dict[str, Any] = json.loads((files("mh_support.safety") / "crisis_rules.json").read_text(encoding="utf-8"))
-    return table
+    return packaged_json("mh_support.safety", "crisis_rules.json")

@@ -13,7 +13,7 @@ from mh_support.safety.classifier_training import (
     ClassifierArguments,
     Labelled,
     above_all_but,
-    check_shares,
+    check_amounts,
     fit,
     shuffled,
 )
@@ -49,9 +49,7 @@ class CrisisArguments(ClassifierArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.ordinary < 10:
-            raise ValueError(f"ordinary is {self.ordinary}; give 10 or more")
-        check_shares(self, "max_hard", "max_ordinary", "max_asked")
+        check_amounts(self, "max_hard", "max_ordinary", "max_asked")
 
 
 def train_crisis_classifier(arguments: CrisisArguments) -> tuple[TextClassifier, dict[str, Any]]:

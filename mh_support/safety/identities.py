@@ -6,12 +6,12 @@ lines, and verbs that tell one person from several ("they hits me"), are not cha
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from functools import cache
-from importlib.resources import files
 from typing import Any, NamedTuple
+
+from mh_support.files import packaged_json
 
 _WORD = re.compile(r"[A-Za-z]+")
 _TENS = "twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety"
@@ -103,10 +103,8 @@ def identities() -> Identities:
     )
 
 
-@cache
 def _read() -> dict[str, Any]:
-    table: dict[str, Any] = json.loads((files("mh_support.safety") / "identities.json").read_text(encoding="utf-8"))
-    return table
+    return packaged_json("mh_support.safety", "identities.json")
 
 
 def _any(words: Iterable[str]) -> str:

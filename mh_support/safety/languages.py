@@ -6,10 +6,10 @@ A short text, one that mixes languages, slang, and words that no list has are ne
 
 from __future__ import annotations
 
-import json
 import re
 from functools import cache
-from importlib.resources import files
+
+from mh_support.files import packaged_json
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 # So many words; so many of them another language's common ones, that share, and so many times those of English.
@@ -41,6 +41,6 @@ def is_foreign(text: str) -> bool:
 @cache
 def _common_words() -> tuple[frozenset[str], tuple[frozenset[str], ...]]:
     """Return the common words of English, and those of each other language."""
-    table = json.loads((files("mh_support.safety") / "languages.json").read_text(encoding="utf-8"))
+    table = packaged_json("mh_support.safety", "languages.json")
     own = {language: frozenset(words.split()) for language, words in table["words"].items()}
     return own.pop("English"), tuple(own.values())

@@ -4,18 +4,18 @@
 Where each word stood is kept, so that a match can be reported as a place in what the person wrote.
 """
 
-import json
 import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ftfy
 from ftfy.badness import is_bad
+
+from mh_support.files import packaged_json
 
 _Word = tuple[str, int, int]  # its plain spelling, and from where to where it stood in the message
 
@@ -228,7 +228,7 @@ def _squeezed(word: str) -> str:
 @cache
 def spellings() -> Spellings:
     """Read spellings.json."""
-    table: dict[str, Any] = json.loads((files("mh_support.safety") / "spellings.json").read_text(encoding="utf-8"))
+    table = packaged_json("mh_support.safety", "spellings.json")
     run_together = {phrase.replace(" ", ""): phrase for phrase in table["run together"]}
     return Spellings(
         words=table["words"],

@@ -4,11 +4,9 @@ The words stand in replies.json, to be read and mended by people who know crises
 reply is about, which services it names, and which variant it takes at which turn.
 """
 
-import json
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
+from mh_support.files import packaged_json
 from mh_support.safety.crisis import Assessment
 from mh_support.safety.resources import Resources, Service
 
@@ -29,10 +27,8 @@ _ABOUT = (
 )
 
 
-@cache
 def _words() -> dict[str, Any]:
-    words: dict[str, Any] = json.loads((files("mh_support.safety") / "replies.json").read_text(encoding="utf-8"))
-    return words
+    return packaged_json("mh_support.safety", "replies.json")
 
 
 SAFE_REPLY: tuple[str, ...] = tuple(_words()["safe"])

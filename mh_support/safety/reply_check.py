@@ -7,15 +7,14 @@ whether a reply is true, kind or to the point.
 """
 
 import codecs
-import json
 import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
+from mh_support.files import packaged_json
 from mh_support.safety.classifier import Suspects, reply_classifier
 from mh_support.safety.crisis_rules import Rule, context_of, matches, pattern_of
 from mh_support.safety.plain_words import plain_words
@@ -124,7 +123,5 @@ def _slurs() -> frozenset[str]:
     return frozenset(codecs.decode(word, "rot13") for word in _table()["slurs"])
 
 
-@cache
 def _table() -> dict[str, Any]:
-    table: dict[str, Any] = json.loads((files("mh_support.safety") / "reply_check.json").read_text(encoding="utf-8"))
-    return table
+    return packaged_json("mh_support.safety", "reply_check.json")

@@ -17,7 +17,7 @@ from mh_support.safety.classifier_training import (
     ClassifierArguments,
     Labelled,
     above_all_but,
-    check_shares,
+    check_amounts,
     fit,
     shuffled,
 )
@@ -50,9 +50,7 @@ class ReplyArguments(ClassifierArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.ordinary < 10:
-            raise ValueError(f"ordinary is {self.ordinary}; give 10 or more")
-        check_shares(self, "max_hard", "max_ordinary")
+        check_amounts(self, "max_hard", "max_ordinary")
 
 
 def train_reply_classifier(arguments: ReplyArguments) -> tuple[TextClassifier, dict[str, Any]]:

@@ -4,14 +4,14 @@ The entries stand in resources.json, whose note says what has to be checked by a
 is never guessed from what somebody writes.
 """
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
-from importlib.resources import files
 from typing import Any
+
+from mh_support.files import packaged_json
 
 # Two-letter codes that people write for the one that the standard gives.
 _ALIASES = {"UK": "GB"}
@@ -122,8 +122,5 @@ def _services(row: dict[str, Any]) -> tuple[Service, ...]:
     return tuple(Service(**entry) for entry in typed)
 
 
-@cache
 def _table() -> dict[str, Any]:
-    text = (files("mh_support.safety") / "resources.json").read_text(encoding="utf-8")
-    table: dict[str, Any] = json.loads(text)
-    return table
+    return packaged_json("mh_support.safety", "resources.json")

@@ -23,6 +23,7 @@ from sacrebleu.metrics import BLEU
 from tqdm.auto import tqdm
 
 from mh_support.metrics import check_texts, plain_scores
+from mh_support.metrics.overlap import OverlapMetric
 
 _DESCRIPTION = """\
 BLEU says how much of a reply's wording stands in its references: the geometric mean of n-gram precisions (the share
@@ -173,7 +174,10 @@ def _words(text: str) -> list[str]:
 
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
-class Bleu(evaluate.Metric):
+class Bleu(OverlapMetric):
+    item_statistics = staticmethod(item_statistics)
+    from_statistics = staticmethod(from_statistics)
+
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
@@ -185,17 +189,3 @@ class Bleu(evaluate.Metric):
             codebase_urls=["https://github.com/mjpost/sacrebleu", "https://github.com/nltk/nltk"],
             reference_urls=["https://aclanthology.org/P02-1040", "https://aclanthology.org/W18-6319"],
         )
-
-    def add_batch(
-        self,
-        *,
-        predictions: Sequence[str] | None = None,
-        references: Sequence[Sequence[str]] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Add replies and their references, checked first: evaluate's own errors would quote them."""
-        check_texts(predictions, [] if references is None else references)
-        super().add_batch(predictions=predictions, references=references, **kwargs)
-
-    def _compute(self, *, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-        return from_statistics(item_statistics(predictions, references).sum(axis=0))

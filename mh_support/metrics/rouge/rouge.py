@@ -12,6 +12,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from tqdm.auto import tqdm
 
 from mh_support.metrics import check_texts, plain_scores
+from mh_support.metrics.overlap import OverlapMetric
 
 MEASURES = ("rouge1", "rouge2", "rougeL")
 
@@ -70,7 +71,10 @@ def from_statistics(total: np.ndarray) -> dict[str, Any]:
 
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
-class Rouge(evaluate.Metric):
+class Rouge(OverlapMetric):
+    item_statistics = staticmethod(item_statistics)
+    from_statistics = staticmethod(from_statistics)
+
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
@@ -82,17 +86,3 @@ class Rouge(evaluate.Metric):
             codebase_urls=["https://github.com/google-research/google-research/tree/master/rouge"],
             reference_urls=["https://aclanthology.org/W04-1013"],
         )
-
-    def add_batch(
-        self,
-        *,
-        predictions: Sequence[str] | None = None,
-        references: Sequence[Sequence[str]] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Add replies and their references, checked first: evaluate's own errors would quote them."""
-        check_texts(predictions, [] if references is None else references)
-        super().add_batch(predictions=predictions, references=references, **kwargs)
-
-    def _compute(self, *, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-        return from_statistics(item_statistics(predictions, references).sum(axis=0))
