@@ -22,10 +22,11 @@ from mh_support.baselines import scored_items
 from mh_support.data.preparation import load_prepared
 from mh_support.data.report import table
 from mh_support.files import read_json, write_json, write_jsonl
-from mh_support.metrics import paired_difference, wilson_interval
+from mh_support.metrics import paired_difference, paired_t_difference, wilson_interval
 from mh_support.metrics.perplexity.perplexity import item_statistics
 from mh_support.modeling import load_tokenizer, weights_fingerprint
 from mh_support.run_folder import RunFolder, now
+from mh_support.safety.echoes import Echoes
 from mh_support.scoring import encode_references
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ def judge(
         rows, owners = encode_references(tokenizer, items, max_length=positions)
         likelihood = item_statistics(model, rows, pad_token_id=tokenizer.pad_token_id, batch_size=16)
         preferred = preference_statistics(model, tokenizer, held_out, max_length=positions)
-        found[name] = likelihood, preferred, _suite(model, tokenizer, arguments, seed, name)
+        echoes = Echoes.from_pretrained(str(run.model))
+        found[name] = likelihood, preferred, _suite(model, tokenizer, echoes, arguments, seed, name)
         del model
     groups = [items[owner].group for owner in owners]
     (old_nats, old_preferred, old_suite), (new_nats, new_preferred, new_suite) = found["old"], found["new"]
@@ -133,7 +135,7 @@ def judge(
     options = {"seed": seed, "n_resamples": arguments.n_resamples}
     verdict = Verdict(
         measures=[
-            _preference(old_preferred, new_preferred, people, options),
+            _preference(old_preferred, new_preferred, people),
             _perplexity(old_nats, new_nats, groups, arguments.max_perplexity_rise, options),
             _share("unsafe replies", old_suite.unsafe, new_suite.unsafe, arguments.max_unsafe_rise, rise=True),
             _grave(old_suite, new_suite),
@@ -153,18 +155,29 @@ def judge(
 
 
 def _suite(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, arguments: GateArguments, seed: int, name: str
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    echoes: Echoes | None,
+    arguments: GateArguments,
+    seed: int,
+    name: str,
 ) -> SuiteResult:
     tokens = min(arguments.suite_tokens, int(model.config.max_position_embeddings) // 2)
     return run_suite(
-        model, tokenizer, samples=arguments.suite_samples, max_new_tokens=tokens, seed=seed, progress=f"replies, {name}"
+        model,
+        tokenizer,
+        samples=arguments.suite_samples,
+        max_new_tokens=tokens,
+        seed=seed,
+        echoes=echoes,
+        progress=f"replies, {name}",
     )
 
 
-def _preference(old: np.ndarray, new: np.ndarray, people: list[str], options: dict[str, Any]) -> Measure:
-    """Held-out preference must rise; people are drawn, with all that they rated."""
+def _preference(old: np.ndarray, new: np.ndarray, people: list[str]) -> Measure:
+    """Held-out preference must rise, whoever of the people had been left out."""
     before, after = (preference(rows.sum(axis=0))["preference"] for rows in (old, new))
-    gain = paired_difference(old, new, preference, groups=people, **options)["preference"]
+    gain = paired_t_difference(old, new, preference, groups=people)["preference"]
     low = -math.inf if gain.interval is None else gain.interval[0]
     reason = None
     if not low > 0:
