@@ -12,9 +12,10 @@ import pytest
 from alignment_fixtures import choice, crowd, person, sentence, thumb, write_feedback
 
 from mh_support.alignment.feedback_data import Feedback, FeedbackArguments, check_enough, collect
-from mh_support.alignment.ratings import Rating, read_ratings
+from mh_support.alignment.ratings import Rating, fingerprint, read_ratings
 from mh_support.alignment.training import fitting
 from mh_support.dialogue import encode_reply
+from mh_support.rating.rating_set import SET_FILE
 from mh_support.safety import assess
 
 
@@ -341,6 +342,70 @@ def test_a_bad_preference_is_named_by_its_line(tmp_path, bad):
     path.write_text('{"context": "Hm.", "chosen": "a", "rejected": "b"}\n' + bad + "\n", encoding="utf-8")
     with pytest.raises(ValueError, match=rf"^{path}, line 2: expected context, chosen and rejected, each with a text"):
         read_ratings([str(path)])
+
+
+ROW = {"rater": "ann", "context": "My cat ran off.", "chosen": "Since when?", "rejected": "Oh."}
+
+
+def write_rows(path, *rows):
+    path.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
+    return [str(path)]
+
+
+def test_a_row_is_known_by_what_it_says_and_not_by_its_line(tmp_path):
+    path, other = tmp_path / "rated.jsonl", {**ROW, "context": "It rained."}
+    turned = {**ROW, "chosen": ROW["rejected"], "rejected": ROW["chosen"]}
+    first, second = read_ratings(write_rows(path, ROW, other))
+    assert [rating.id for rating in read_ratings(write_rows(path, other, ROW))] == [second.id, first.id]
+    assert [rating.id for rating in read_ratings(write_rows(path, other))] == [second.id]
+    changed = read_ratings(write_rows(path, turned, other))
+    assert changed[0].id != first.id and fingerprint(changed) != fingerprint([first, second])
+    assert read_ratings(write_rows(path, {**ROW, "rater": "ben"}))[0].id != first.id
+
+
+def test_a_spreadsheets_csv_is_read_with_its_mark_and_semicolons(tmp_path):
+    path = tmp_path / "rated.csv"
+    path.write_text("\ufeffcontext;chosen;rejected\nMy cat ran off.;Since when, then?;Oh.\n", encoding="utf-8")
+    (rating,) = read_ratings([str(path)])
+    assert rating.messages[0]["content"] == "My cat ran off."
+    assert rating.replies == (("Since when, then?", True), ("Oh.", False))
+    path.write_bytes("context,chosen,rejected\nMein Hund läuft.,a,b\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=rf"^{path} is not UTF-8; save it as CSV UTF-8$"):
+        read_ratings([str(path)])
+
+
+def test_a_line_ends_where_json_lines_end_and_not_within_a_text(tmp_path):
+    row = {**ROW, "chosen": "Since\u2028when?\x85And\x0bwhy?"}
+    (rating,) = read_ratings(write_rows(tmp_path / "rated.jsonl", row))
+    assert rating.replies[0][0] == row["chosen"]
+
+
+def test_a_broken_line_is_named(tmp_path):
+    path = tmp_path / "rated.jsonl"
+    write_rows(path, ROW, ROW)
+    path.write_text(path.read_text(encoding="utf-8") + '{"context": "secret', encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"^{path}, line 3, is not valid JSON \(.*\); mend it") as found:
+        read_ratings([str(path)])
+    assert "secret" not in str(found.value)
+    path.write_bytes(path.read_bytes() + "ä".encode("latin-1"))
+    with pytest.raises(ValueError, match=rf"^{path} is not UTF-8; save it as UTF-8$"):
+        read_ratings([str(path)])
+
+
+def test_a_rating_set_is_for_measuring_and_not_learned_from(tmp_path):
+    folder = tmp_path / "rating"
+    folder.mkdir()
+    (folder / SET_FILE).touch()
+    write_rows(folder / "mine.jsonl", ROW)
+    sheet = tmp_path / "ann.csv"
+    sheet.write_text("\ufeffset,rater,task,context,first,second,preferred\n", encoding="utf-8")
+    for place in (folder, folder / "mine.jsonl", sheet):
+        with pytest.raises(
+            ValueError,
+            match=rf"^{place} is of a rating set of recipes/rate.py, whose contexts are held out for measuring: to "
+            "learn from them would make every later score worthless; give feedback on other conversations$",
+        ):
+            read_ratings([str(place)])
 
 
 def test_a_missing_folder_is_said_to_be_missing(tmp_path):

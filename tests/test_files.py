@@ -11,7 +11,17 @@ import stat
 
 import pytest
 
-from mh_support.files import read_json, replacing, sha256_of, sweep_drafts, write_json, write_jsonl, write_text
+from mh_support.files import (
+    kept_secret,
+    read_json,
+    read_table,
+    replacing,
+    sha256_of,
+    sweep_drafts,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 
 
 def tree(folder):
@@ -195,3 +205,23 @@ def test_sha256_of_does_not_depend_on_the_folder(tmp_path):
     for name in ("one", "two"):
         write_json(tmp_path / name / "x.json", json.loads("{}"))
     assert sha256_of([tmp_path / "one" / "x.json"]) == sha256_of([tmp_path / "two" / "x.json"])
+
+
+def test_a_secret_is_made_once_and_for_its_owner_alone(tmp_path):
+    secret = kept_secret(tmp_path / "one")
+    assert (len(secret), kept_secret(tmp_path / "one")) == (32, secret)
+    assert kept_secret(tmp_path / "two") != secret
+    assert stat.S_IMODE((tmp_path / "one").stat().st_mode) == 0o600
+    (tmp_path / "one").write_bytes(b"short")
+    with pytest.raises(ValueError, match=r"one holds 5 bytes instead of a secret of 32; restore it or remove it$"):
+        kept_secret(tmp_path / "one")
+
+
+@pytest.mark.parametrize(("mark", "sign"), [("", ","), ("", ";"), ("\ufeff", ",")])
+def test_a_table_is_read_as_spreadsheets_save_it(tmp_path, mark, sign):
+    path = tmp_path / "table.csv"
+    path.write_text(f'{mark}name{sign}said\r\nann{sign}"one, two; {sign} three"\r\n', encoding="utf-8", newline="")
+    assert list(read_table(path)) == [{"name": "ann", "said": f"one, two; {sign} three"}]
+    path.write_bytes(b"n\xe4me")
+    with pytest.raises(ValueError, match=r"table\.csv is not UTF-8; save it as CSV UTF-8$"):
+        read_table(path)
