@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from mh_support.alignment.feedback_data import FeedbackArguments
 from mh_support.alignment.gate import GateArguments
+from mh_support.alignment.ratings import hashed
 from mh_support.alignment.rounds import Aligner, Home, RoundArguments
 from mh_support.alignment.simulation import SimulationArguments, simulated_feedback
 from mh_support.alignment.training_arguments import AlignmentArguments, check_trl
@@ -28,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("run", metavar="RUN", help="A finished run folder; every round starts from it.")
     feedback, training, gate, rounds, simulation, rest = parser.parse(argv)
-    home = Home(RunFolder.open(rest.run), training.output_dir)
+    # Simulated people choose no names, and the same seed holds the same of them out.
+    secret = hashed(f"simulated {training.seed}").encode() if simulation.simulate else None
+    home = Home(RunFolder.open(rest.run), training.output_dir, secret=secret)
     if simulation.simulate:
         check_trl()
         if feedback.feedback:

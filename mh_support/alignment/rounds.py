@@ -1,7 +1,8 @@
 """Round after round, collect, train, gate and publish; killed at any point, the same command goes on.
 
-A home folder beside the run holds `current`, which points at the model that is served, and `rounds/0001` and so on,
-each a run folder of its own. What a stage leaves is written whole before the next begins, and tells where to go on:
+A home folder beside the run holds `current`, which points at the model that is served, `secret`, which decides who
+judges, and `rounds/0001` and so on, each a run folder of its own. What a stage leaves is written whole before the next
+begins, and tells where to go on:
 
     feedback/   the ratings of this round (removed when it ends: people may take theirs back)
     run.json    the training, finished or not
@@ -41,12 +42,13 @@ from mh_support.bias.measure import BiasArguments, measure_bias
 from mh_support.data.preparation import load_prepared
 from mh_support.data.splitting import SPLITS
 from mh_support.dialogue import check_messages
-from mh_support.files import read_json, replacing, sweep_drafts, write_json, write_jsonl
+from mh_support.files import kept_secret, read_json, replacing, sweep_drafts, write_json, write_jsonl
 from mh_support.modeling import adapter_base, load_tokenizer, model_path, weights_fingerprint
 from mh_support.run_folder import RunFolder, now
+from mh_support.safety.echoes import Echoes
 from mh_support.scoring import ScoringArguments
 
-ROUNDS, HOME_FILE = "rounds", "home.json"
+ROUNDS, HOME_FILE, SECRET_FILE = "rounds", "home.json", "secret"
 FEEDBACK, REPORT_FILE, OUTCOME_FILE = "feedback", "feedback_report.json", "outcome.json"
 
 
@@ -77,9 +79,11 @@ class Home:
     Args:
         origin: the finished run that all of them start from.
         path: by default the run's own path with `-aligned` after its name.
+        secret: decides who is held out; by default one that is made for this folder and kept in it.
     """
 
-    def __init__(self, origin: RunFolder, path: str | None = None) -> None:
+    def __init__(self, origin: RunFolder, path: str | None = None, *, secret: bytes | None = None) -> None:
+        self._secret = secret
         self.origin = RunFolder.open(origin.path.resolve())
         self.path = self.origin.path.with_name(f"{self.origin.path.name}-aligned") if path is None else Path(path)
 
@@ -107,6 +111,10 @@ class Home:
         """Return the lock that a process holds while it works here; it ends with the process, however that ends."""
         self.path.mkdir(parents=True, exist_ok=True)
         return FileLock(self.path / ".lock", blocking=False)
+
+    def secret(self) -> bytes:
+        """Return what decides who is held out, the same in every round."""
+        return kept_secret(self.path / SECRET_FILE) if self._secret is None else self._secret
 
     def rounds(self) -> list[RunFolder]:
         """Return the rounds begun so far, in order."""
@@ -243,7 +251,14 @@ class Aligner:
         length = min(self.training.max_length, _positions(parent))
         dialogues = load_prepared(parent.data)
         scored = [row["messages"] for split in SPLITS[1:] for row in dialogues[split]]
-        feedback = collect(self.feedback, fitting(tokenizer, length), scored=scored, seed=self.training.seed)
+        feedback = collect(
+            self.feedback,
+            fitting(tokenizer, length),
+            secret=self.home.secret(),
+            echoes=Echoes.from_pretrained(str(parent.model)),
+            scored=scored,
+            seed=self.training.seed,
+        )
         try:
             check_enough(feedback, self.feedback)
         except ValueError as error:
