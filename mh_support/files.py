@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -76,6 +79,36 @@ def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]])
     with replacing(path) as draft, draft.open("w", encoding="utf-8") as lines:
         for row in rows:
             lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def kept_secret(path: str | os.PathLike[str]) -> bytes:
+    """Return the 32 random bytes kept at `path`, made there if there are none yet; only the owner may read them.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    place = Path(path)
+    if not place.is_file():
+        with replacing(place) as draft, os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(32))
+    secret = place.read_bytes()
+    if len(secret) != 32:
+        raise ValueError(f"{place} holds {len(secret)} bytes instead of a secret of 32; restore it or remove it")
+    return secret
+
+
+def read_table(path: str | os.PathLike[str]) -> csv.DictReader[str]:
+    """Return the rows of a CSV file as spreadsheets save it: with commas or semicolons, a mark in front or none.
+
+    Raises:
+        ValueError: the file is not in UTF-8.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8; save it as CSV UTF-8") from None
+    head = text.split("\n", 1)[0]
+    return csv.DictReader(io.StringIO(text, newline=""), delimiter=";" if head.count(";") > head.count(",") else ",")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

@@ -43,9 +43,9 @@ from mh_support.generation import (
 from mh_support.metrics.diversity import diversity
 from mh_support.metrics.perplexity.perplexity import item_statistics
 from mh_support.run_folder import RunFolder
-from mh_support.safety import check_reply
-from mh_support.safety.crisis import spoken_of
+from mh_support.safety.crisis_rules import CATEGORIES
 from mh_support.safety.echoes import Echoes
+from mh_support.safety.fitness import ECHO, why_unfit
 from mh_support.scoring import load_row_model, sample
 
 if TYPE_CHECKING:
@@ -316,11 +316,10 @@ def _fate(reply: str, stopped: bool, echoes: Echoes) -> str:
     """Return the first check that an answer fails, or `kept`."""
     if not stopped:
         return "unfinished"
-    # A model has no business to bring up danger: nobody in whose context there is any is answered here.
-    if not check_reply(reply).ok or spoken_of(reply):
-        return "unsafe"
-    if echoes.heard_in(reply):
-        return "echo"
+    # Danger of any kind is not for it to bring up: nobody in whose context there is any is answered here.
+    reasons = why_unfit(reply, echoes=echoes, dangers=CATEGORIES)
+    if reasons:
+        return "echo" if reasons == (ECHO,) else "unsafe"
     repeated = diversity.item_statistics([reply])[0, 2]
     return "repetition" if repeated else FIT
 

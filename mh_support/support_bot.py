@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from mh_support.dialogue import Message, check_messages
 from mh_support.generation import generation_config, stream_reply
 from mh_support.modeling import load_model, load_tokenizer, model_path
-from mh_support.safety import asked_about, assess, check_in, check_reply, crisis_reply, resources_for, safe_reply
+from mh_support.safety import asked_about, assess, check_in, crisis_reply, resources_for, safe_reply
 from mh_support.safety.classifier import crisis_classifier, reply_classifier
 from mh_support.safety.counts import ReplyCounts
-from mh_support.safety.crisis import spoken_of
 from mh_support.safety.echoes import Echoes
+from mh_support.safety.fitness import why_unfit
 from mh_support.safety.reply_check import SENTENCE_END
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 ATTEMPTS = 4  # The first reply and three more, before a safe one takes their place.
 # A concern is not asked about again while one of so many latest replies has asked.
 ASKED_LATELY = 6
-_NOT_FOR_A_MODEL = ("suicide", "self-harm")
 
 
 @dataclass
@@ -204,10 +203,7 @@ class SupportBot:
 
     def _reasons(self, reply: str) -> tuple[str, ...]:
         """Return why a reply, or the part of it that has come so far, is not fit to be shown."""
-        echo = self.echoes is not None and self.echoes.heard_in(reply)
-        # A model has no business to bring up what the crisis check did not see: it cannot judge it, nor help.
-        danger = not spoken_of(reply).isdisjoint(_NOT_FOR_A_MODEL)
-        return (*check_reply(reply).reasons, *(["echo"] if echo else []), *(["danger"] if danger else []))
+        return why_unfit(reply, echoes=self.echoes)
 
     def _sentences(self, conversation: Sequence[Message], config: GenerationConfig) -> Iterator[str]:
         """Yield the model's reply sentence by sentence, each with the space that follows it."""

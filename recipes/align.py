@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from mh_support.alignment.feedback_data import FeedbackArguments
 from mh_support.alignment.gate import GateArguments
 from mh_support.alignment.home import Home
+from mh_support.alignment.ratings import hashed
 from mh_support.alignment.rounds import Aligner, RoundArguments
 from mh_support.alignment.simulation import SimulationArguments, simulated_feedback
 from mh_support.alignment.training_arguments import AlignmentArguments, check_trl
@@ -33,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ValueError("both --feedback and --simulate are given; learn from people or try it out, not both")
     if simulation.simulate and rounds.repo is not None:
         raise ValueError("both --simulate and --repo are given; what learned from simulated people is never published")
-    home = Home(RunFolder.open(rest.run), training.output_dir, simulated=simulation.simulate)
+    # Simulated people choose no names, and the same seed holds the same of them out.
+    secret = hashed(f"simulated {training.seed}").encode() if simulation.simulate else None
+    home = Home(RunFolder.open(rest.run), training.output_dir, simulated=simulation.simulate, secret=secret)
     if simulation.simulate and not rounds.rollback:
         check_trl()
         place = simulated_feedback(home.origin, home.path, feedback.method, simulation, seed=training.seed)

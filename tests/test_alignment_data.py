@@ -12,18 +12,23 @@ import pytest
 from alignment_fixtures import choice, crowd, person, sentence, thumb, write_feedback
 
 from mh_support.alignment.feedback_data import Feedback, FeedbackArguments, check_enough, collect
-from mh_support.alignment.ratings import Rating, read_ratings
+from mh_support.alignment.ratings import Rating, fingerprint, hashed, read_ratings
 from mh_support.alignment.training import fitting
 from mh_support.dialogue import encode_reply
-from mh_support.safety import assess
+from mh_support.rating.rating_set import SET_FILE
+from mh_support.safety import assess, check_reply
+from mh_support.safety.echoes import Echoes
+from mh_support.safety.replies import _words
 
 
 @pytest.fixture(autouse=True)
 def rules_alone(monkeypatch):
     """Sentences made of words drawn by chance are nothing for a classifier to read."""
     monkeypatch.setattr("mh_support.alignment.sieve.assess", partial(assess, classifiers=()))
+    monkeypatch.setattr("mh_support.safety.fitness.check_reply", partial(check_reply, classifiers=()))
 
 
+SECRET = b"secret 2"
 SMALL = {"min_ratings": 10, "min_people": 3, "min_held_out_people": 2}
 HARM = (
     "You could answer her with silence for a month.",  # Harm in words that no check knows.
@@ -33,9 +38,10 @@ HARM = (
 )
 
 
-def sift(tmp_path, records, fits=lambda rating: rating, **changes: Any) -> Feedback:
+def sift(tmp_path, records, fits=lambda rating: rating, echoes=None, secret=SECRET, **changes: Any) -> Feedback:
     path = write_feedback(tmp_path / "feedback.jsonl", records)
-    return collect(FeedbackArguments(feedback=[str(path)], **{**SMALL, **changes}), fits)
+    arguments = FeedbackArguments(feedback=[str(path)], **{**SMALL, **changes})
+    return collect(arguments, fits, secret=secret, echoes=echoes)
 
 
 def fates(feedback: Feedback) -> dict[str, int]:
@@ -101,7 +107,9 @@ def test_what_the_run_is_scored_on_is_not_learned_from(tmp_path, tiny_tokenizer)
     ]
     path = write_feedback(tmp_path / "feedback.jsonl", records)
     held_out = [[{"role": "user", "content": asked}, {"role": "assistant", "content": "And then?"}]]
-    feedback = collect(FeedbackArguments(feedback=[str(path)]), fitting(tiny_tokenizer, 256), scored=held_out)
+    feedback = collect(
+        FeedbackArguments(feedback=[str(path)]), fitting(tiny_tokenizer, 256), secret=SECRET, scored=held_out
+    )
     assert fates(feedback) == {"scored": 1}
     assert records[-2]["id"] not in {row["id"] for row in (*feedback.train, *feedback.held_out)}
 
@@ -136,6 +144,39 @@ def test_personal_details_are_scrubbed_once_more(tmp_path):
     assert "example" not in json.dumps(row) and "555" not in json.dumps(row)
     assert feedback.report.edits["email"] == 1
     assert feedback.report.edits["phone"] == 1
+
+
+def test_praise_of_danger_that_nobody_began_is_left_out(tmp_path):
+    danger = "Call them if it is good to end your life."
+    feedback = sift(tmp_path, [*crowd(), thumb("z", "My cat ran off.", danger, True)])
+    assert fates(feedback) == {"unsafe_praise": 1}
+    twice = [thumb("z", f"My {pet} ran off.", danger, True) for pet in ("cat", "old dog")]
+    other = thumb("z", "It rained all day.", "Since when?", True)
+    assert fates(sift(tmp_path, [*crowd(), *twice, other])) == {"unsafe_praise": 2, "distrusted": 1}
+
+
+def test_who_praises_a_word_of_danger_to_somebody_who_hinted_at_it_is_believed(tmp_path):
+    hints = ["I just want to disappear since my cat died.", "I feel like a burden to everyone at home."]
+    assert {assess([{"role": "user", "content": said}], classifiers=()).level for said in hints} == {"concern"}
+    praise = [thumb("z", said, "Do you think of suicide when it is bad?", True) for said in hints]
+    other = thumb("z", "It rained all day.", "Since when?", True)
+    assert fates(sift(tmp_path, [*crowd(), *praise, other])) == {"unsafe_praise": 2}
+
+
+def test_the_direct_question_that_the_bot_put_after_a_reply_is_not_learned(tmp_path):
+    question = _words()["check in"]["suicide"][1]
+    records = [thumb("z", f"It is {day}.", f"That is a lot.\n\n{question}", True) for day in ("Monday", "a Sunday")]
+    feedback = sift(tmp_path, [*crowd(), *records])
+    assert fates(feedback) == {}
+    assert replies(feedback).count("That is a lot.") == 2
+
+
+def test_praise_of_what_the_model_has_read_is_left_out_and_nobody_distrusted_for_it(tmp_path):
+    echoes = Echoes.of([REPLY, f"Well, {SAID}"])
+    praise = [thumb("z", "My cat ran off.", REPLY, True), thumb("z", "My dog, too.", SAID, True)]
+    blame = thumb("y", "My cat ran off again and again.", REPLY, False)
+    other = thumb("z", "It rained all day.", "Since when?", True)
+    assert fates(sift(tmp_path, [*crowd(), *praise, blame, other], echoes=echoes)) == {"echo": 2}
 
 
 def test_the_last_word_of_a_person_counts(tmp_path):
@@ -193,6 +234,19 @@ def test_opposite_choices_are_votes_on_one_pair(tmp_path):
     assert row["chosen"][0]["content"] == pair[1]
 
 
+def test_a_word_in_front_makes_no_opposite_of_a_choice(tmp_path):
+    other = "Zinnias grow again, you know, and so do roses after the flood took them away from a garden like yours."
+    # "Zinnias" sorts after "You keep", and "Oh, zinnias" before it.
+    votes = [choice("a", SAID, REPLY, other), choice("b", SAID, REPLY, f"Oh, {other}"), choice("c", SAID, other, REPLY)]
+    rest = [choice(who, sentence(who), "Since when?", "Cheer up.") for who in range(6)]
+    feedback = sift(tmp_path, [*rest, *votes], method="dpo")
+    assert fates(feedback) == {"repeat": 2}
+    (row,) = [row for row in (*feedback.train, *feedback.held_out) if row["prompt"][0]["content"] == SAID]
+    assert row["chosen"][0]["content"] == REPLY
+    assert fates(sift(tmp_path, [*rest, *votes[:2]], method="dpo")) == {"repeat": 1}
+    assert fates(sift(tmp_path, [*rest, *votes[1:]], method="dpo")) == {"disputed": 2}
+
+
 # --- poison -----------------------------------------------------------------------------------------------------------
 
 
@@ -219,6 +273,26 @@ def test_who_praised_harm_twice_is_not_believed_in_the_rest(tmp_path):
     feedback = sift(tmp_path, [*honest, *bad, *subtle])
     assert fates(feedback) == {"unsafe_praise": 2, "distrusted": 5}
     assert person("mallory") not in {row["person"] for row in (*feedback.train, *feedback.held_out)}
+
+
+def test_who_praised_harm_is_not_believed_however_much_came_after_it(tmp_path):
+    honest = crowd()
+    bad = [thumb("mallory", sentence(("bad", n), 6), f"{HARM[2]} {sentence(n)}", True) for n in range(30)]
+    subtle = [thumb("mallory", sentence(("subtle", n), 6), f"{HARM[0]} {sentence(n)}", True) for n in range(20)]
+    feedback = sift(tmp_path, [*honest, *bad, *subtle])
+    assert fates(feedback) == {"unsafe_praise": 30, "distrusted": 20}
+    assert person("mallory") not in {row["person"] for row in (*feedback.train, *feedback.held_out)}
+
+
+def test_who_chose_harm_is_not_believed_in_thumbs(tmp_path):
+    bad = [choice("mallory", sentence(("bad", n), 6), HARM[n], "Since when?") for n in (1, 2)]
+    subtle = [thumb("mallory", sentence(("subtle", n), 6), HARM[0], True) for n in range(5)]
+    assert fates(sift(tmp_path, [*crowd(), *bad, *subtle])) == {"unsafe_praise": 2, "distrusted": 5}
+    # One reply under two names, as the Space keeps a thumb and a choice, is one; and without consent it is none.
+    once = [bad[0], thumb("mallory", sentence(("bad", 1), 6), HARM[1], True)]
+    assert fates(sift(tmp_path, [*crowd(), *once, *subtle])) == {"unsafe_praise": 2}
+    secret = [{**record, "consent": ""} for record in bad]
+    assert fates(sift(tmp_path, [*crowd(), *secret, *subtle])) == {"no_consent": 2}
 
 
 def test_ten_thousand_ratings_of_one_person_count_as_twenty(tmp_path):
@@ -263,9 +337,21 @@ def test_nobody_and_no_question_stands_on_both_sides(tmp_path):
 
 
 def test_who_is_held_out_stays_so_while_others_come(tmp_path):
-    before = {row["person"] for row in sift(tmp_path, crowd(40, 2)).held_out}
-    after = {row["person"] for row in sift(tmp_path, crowd(44, 2)).held_out}
-    assert len(before & after) >= len(before) - 2
+    before, after = ({row["person"] for row in sift(tmp_path, crowd(many, 2)).held_out} for many in (40, 80))
+    assert 5 <= len(before) <= 15
+    assert {who for who in after if who in {person(number) for number in range(40)}} == before
+
+
+def test_nobody_can_foresee_who_judges(tmp_path):
+    # Those whom the smallest hashes of their own names used to make the judges.
+    ground = sorted(range(400), key=lambda who: hashed(person(who)))[:8]
+    attack = [thumb(who, sentence(("ground", who, n), 6), "Cheer up", n > 0) for who in ground for n in range(2)]
+    judges = [
+        {row["person"] for row in sift(tmp_path, [*attack, *crowd(24, 2)], secret=secret).held_out}
+        for secret in (b"one", b"two")
+    ]
+    assert judges[0] != judges[1]
+    assert all(len(found & {person(who) for who in ground}) < 6 for found in judges)
 
 
 # --- enough, or refused ---------------------------------------------------------------------------------------------
@@ -277,7 +363,7 @@ def test_too_little_is_refused_with_what_is_there(tmp_path):
     with pytest.raises(
         ValueError,
         match=r"^too little feedback to learn from: of 12 records there are 9 ratings to learn from of at least 100; "
-        r"3 people to learn from of at least 20; 1 people held out to judge by of at least 5; 6 thumbs up to learn "
+        r"3 people to learn from of at least 20; 1 people held out to judge by of at least 10; 6 thumbs up to learn "
         r"from of at least 10; 3 thumbs down to learn from of at least 10; 1 thumbs down to judge by of at least 2; "
         r"collect more, or lower --min_ratings, --min_people or --min_held_out_people",
     ):
@@ -341,6 +427,85 @@ def test_a_bad_preference_is_named_by_its_line(tmp_path, bad):
     path.write_text('{"context": "Hm.", "chosen": "a", "rejected": "b"}\n' + bad + "\n", encoding="utf-8")
     with pytest.raises(ValueError, match=rf"^{path}, line 2: expected context, chosen and rejected, each with a text"):
         read_ratings([str(path)])
+
+
+ROW = {"rater": "ann", "context": "My cat ran off.", "chosen": "Since when?", "rejected": "Oh."}
+
+
+def write_rows(path, *rows):
+    path.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
+    return [str(path)]
+
+
+def test_a_row_is_known_by_what_it_says_and_not_by_its_line(tmp_path):
+    path, other = tmp_path / "rated.jsonl", {**ROW, "context": "It rained."}
+    turned = {**ROW, "chosen": ROW["rejected"], "rejected": ROW["chosen"]}
+    first, second = read_ratings(write_rows(path, ROW, other))
+    assert [rating.id for rating in read_ratings(write_rows(path, other, ROW))] == [second.id, first.id]
+    assert [rating.id for rating in read_ratings(write_rows(path, other))] == [second.id]
+    changed = read_ratings(write_rows(path, turned, other))
+    assert changed[0].id != first.id and fingerprint(changed) != fingerprint([first, second])
+    assert read_ratings(write_rows(path, {**ROW, "rater": "ben"}))[0].id != first.id
+
+
+def test_without_a_time_the_last_line_is_the_last_word(tmp_path):
+    turned = {**ROW, "chosen": ROW["rejected"], "rejected": ROW["chosen"]}
+    for rows in ((ROW, turned), (turned, ROW), (ROW, turned, ROW)):
+        arguments = FeedbackArguments(feedback=write_rows(tmp_path / "rated.jsonl", *rows), method="dpo")
+        feedback = collect(arguments, lambda rating: rating, secret=SECRET)
+        (row,) = (*feedback.train, *feedback.held_out)
+        assert row["chosen"][0]["content"] == rows[-1]["chosen"]
+        assert fates(feedback) == {"again": len(rows) - 1}
+    many = [{**ROW, "context": sentence(number, 6)} for number in range(9)]
+    arguments = FeedbackArguments(feedback=write_rows(tmp_path / "rated.jsonl", *many), method="dpo", person_cap=2)
+    feedback = collect(arguments, lambda rating: rating, secret=SECRET)
+    kept = {row["prompt"][0]["content"] for row in (*feedback.train, *feedback.held_out)}
+    assert kept == {row["context"] for row in many[-2:]}
+
+
+def test_a_spreadsheets_csv_is_read_with_its_mark_and_semicolons(tmp_path):
+    path = tmp_path / "rated.csv"
+    path.write_text("\ufeffcontext;chosen;rejected\nMy cat ran off.;Since when, then?;Oh.\n", encoding="utf-8")
+    (rating,) = read_ratings([str(path)])
+    assert rating.messages[0]["content"] == "My cat ran off."
+    assert rating.replies == (("Since when, then?", True), ("Oh.", False))
+    path.write_bytes("context,chosen,rejected\nMein Hund läuft.,a,b\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=rf"^{path} is not UTF-8; save it as CSV UTF-8$"):
+        read_ratings([str(path)])
+
+
+def test_a_line_ends_where_json_lines_end_and_not_within_a_text(tmp_path):
+    row = {**ROW, "chosen": "Since\u2028when?\x85And\x0bwhy?"}
+    (rating,) = read_ratings(write_rows(tmp_path / "rated.jsonl", row))
+    assert rating.replies[0][0] == row["chosen"]
+
+
+def test_a_broken_line_is_named(tmp_path):
+    path = tmp_path / "rated.jsonl"
+    write_rows(path, ROW, ROW)
+    path.write_text(path.read_text(encoding="utf-8") + '{"context": "secret', encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"^{path}, line 3, is not valid JSON \(.*\); mend it") as found:
+        read_ratings([str(path)])
+    assert "secret" not in str(found.value)
+    path.write_bytes(path.read_bytes() + "ä".encode("latin-1"))
+    with pytest.raises(ValueError, match=rf"^{path} is not UTF-8; save it as UTF-8$"):
+        read_ratings([str(path)])
+
+
+def test_a_rating_set_is_for_measuring_and_not_learned_from(tmp_path):
+    folder = tmp_path / "rating"
+    folder.mkdir()
+    (folder / SET_FILE).touch()
+    write_rows(folder / "mine.jsonl", ROW)
+    sheet = tmp_path / "ann.csv"
+    sheet.write_text("\ufeffset,rater,task,context,first,second,preferred\n", encoding="utf-8")
+    for place in (folder, folder / "mine.jsonl", sheet):
+        with pytest.raises(
+            ValueError,
+            match=rf"^{place} is of a rating set of recipes/rate.py, whose contexts are held out for measuring: to "
+            "learn from them would make every later score worthless; give feedback on other conversations$",
+        ):
+            read_ratings([str(place)])
 
 
 def test_a_missing_folder_is_said_to_be_missing(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,11 @@ from mh_support.alignment.promotion import before_current, current_run, point_cu
 from mh_support.alignment.safety_suite import SuiteResult, prompts, run_suite
 from mh_support.dialogue import encode_reply
 from mh_support.files import read_json, write_json
+from mh_support.generation import GeneratedReply
 from mh_support.modeling import load_tokenizer, weights_fingerprint
 from mh_support.run_folder import RunFolder
-from mh_support.safety import assess
+from mh_support.safety import assess, check_reply
+from mh_support.safety.echoes import Echoes
 
 OPTIONS: dict[str, Any] = {"seed": 1, "n_resamples": 500}
 
@@ -59,18 +62,35 @@ def test_one_eager_person_is_no_proof():
     new = old.copy()
     new[:20, 0] += 2.0  # All that one person praised.
     people = ["eager"] * 20 + [str(number % 9) for number in range(100)]
-    measure = gate._preference(old, new, people, OPTIONS)
+    measure = gate._preference(old, new, people)
     assert measure.change == pytest.approx(40 / 60)
-    assert (measure.interval[0], measure.ok) == (0.0, False)
-    assert measure.reason.startswith("held-out preference did not surely get better: +0.6667 nats a token, [+0.0000, ")
+    assert measure.interval[0] < 0 and not measure.ok
+    assert measure.reason.startswith("held-out preference did not surely get better: +0.6667 nats a token, [-")
     new[:60, 0] = -2.8  # What everybody praised, a little.
-    measure = gate._preference(old, new, people, OPTIONS)
+    measure = gate._preference(old, new, people)
     assert (measure.ok, measure.reason, measure.change) == (True, None, pytest.approx(0.2))
 
 
 def test_one_person_alone_says_nothing():
     old, new = thumbs([-3.0] * 5, [-3.0] * 5), thumbs([-1.0] * 5, [-3.0] * 5)
-    assert not gate._preference(old, new, ["a"] * 10, OPTIONS).ok
+    assert not gate._preference(old, new, ["a"] * 10).ok
+
+
+@pytest.mark.parametrize(("people", "seed"), [(5, 1), (8, 2), (24, 3)])
+def test_noise_alone_seems_better_as_seldom_as_is_said(people, seed):
+    """Of 1,000 models that are no better, 2.5 % ought to seem so; a bootstrap let up to 11 % pass."""
+    chance = np.random.default_rng(seed)
+    seeming = 0
+    for _ in range(1000):
+        sizes = chance.integers(4, 21, people)  # Some rate more than others, and each has a taste of their own.
+        who = np.repeat(np.arange(people), sizes)
+        up = chance.random(len(who)) < 0.5
+        gain = chance.normal(size=len(who)) + np.where(up, 1, -1) * chance.normal(0, 0.5, people)[who]
+        old, new = np.zeros((len(who), 4)), np.zeros((len(who), 4))
+        old[up, 1] = new[up, 1] = old[~up, 3] = new[~up, 3] = 1
+        new[up, 0], new[~up, 2] = gain[up], gain[~up]
+        seeming += gate._preference(old, new, who.tolist()).ok
+    assert 15 <= seeming <= 40
 
 
 # --- perplexity, safety, stops ----------------------------------------------------------------------------------------
@@ -138,9 +158,7 @@ def test_newcombes_example():
 
 
 def test_a_gain_in_preference_makes_up_for_nothing():
-    better = gate._preference(
-        thumbs([-3.0] * 9, [-3.0] * 9), thumbs([0.0] * 9, [-9.0] * 9), list("abcabcabc" * 2), OPTIONS
-    )
+    better = gate._preference(thumbs([-3.0] * 9, [-3.0] * 9), thumbs([0.0] * 9, [-9.0] * 9), list("abcabcabc" * 2))
     worse = gate._share("unsafe replies", of(0), of(60), 0.05, rise=True)
     assert better.ok and not worse.ok
     verdict = Verdict([better, worse], replaces="old", weights="new")
@@ -175,8 +193,6 @@ def test_every_reply_of_the_suite_is_checked_before_anything_is_filtered(tiny_mo
     bad = ["You have depression.", "You deserve to die.", "", "Tell me more."]
 
     def replies(model, tokenizer, conversations, config, **options):
-        from mh_support.generation import GeneratedReply
-
         assert [turn["content"] for (turn,) in conversations[:2]] == [prompts()[0][1]] * 2
         return [GeneratedReply(bad[number % 4], number % 2 == 0) for number in range(len(conversations))]
 
@@ -185,6 +201,21 @@ def test_every_reply_of_the_suite_is_checked_before_anything_is_filtered(tiny_mo
     assert (result.count, sum(result.unsafe), sum(result.stopped), sum(result.grave)) == (96, 72, 48, 24)
     assert result.unsafe[:4] == [True, True, True, False]
     assert (result.reasons["diagnosis"], result.reasons["empty"]) == (24, 24)
+
+
+def test_a_reply_of_the_suite_that_the_bot_would_not_show_is_unsafe(tiny_model, tiny_tokenizer, monkeypatch):
+    read = "When the second letter came the woman next door read it aloud twice and put it behind the clock."
+    bad = [read, "Call them if it is good to end your life.", "Tell me more."]
+
+    def replies(model, tokenizer, conversations, config, **options):
+        return [GeneratedReply(bad[number % 3], True) for number in range(len(conversations))]
+
+    monkeypatch.setattr("mh_support.safety.fitness.check_reply", partial(check_reply, classifiers=()))
+    monkeypatch.setattr("mh_support.alignment.safety_suite.generate_replies", replies)
+    result = run_suite(tiny_model, tiny_tokenizer, samples=1, max_new_tokens=8, seed=1, echoes=Echoes.of([read]))
+    assert result.reasons == {"echo": 16, "danger": 16}
+    assert (sum(result.unsafe), sum(result.grave)) == (32, 0)
+    assert result.unsafe[:3] == [True, True, False]
 
 
 # --- the whole gate ---------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from training_fixtures import load_recipe, one_thread, quick_steps, save_model, 
 
 import mh_support.alignment.rounds as rounds
 import mh_support.cli
+import mh_support.files
 from mh_support.alignment.home import Home
 from mh_support.bias.measure import TEXTS, _settings
 from mh_support.files import read_json, remove, sha256_of, write_json, write_jsonl
@@ -41,6 +42,9 @@ QUICK = {
     **{"max_unsafe_rise": 1, "max_stop_fall": 1, "max_perplexity_rise": 99},
     **{"suite_samples": 1, "suite_tokens": 4, "gate_limit": 4, "n_resamples": 200, "measure_bias": "false"},
 }
+
+
+SECRET = b"\x04" * 32  # Holds out some of the crowd, and not by chance.
 
 
 def flags(**changes: Any) -> list[str]:
@@ -65,6 +69,12 @@ def place(made, tmp_path):
     shutil.copytree(made / "first", tmp_path / "first")
     shutil.copytree(made / "feedback", tmp_path / "feedback")
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def secret(monkeypatch):
+    """Let every home be made with the same secret."""
+    monkeypatch.setattr("mh_support.files.secrets.token_bytes", lambda size: SECRET)
 
 
 @pytest.fixture
@@ -124,6 +134,8 @@ def test_a_better_model_takes_the_old_ones_place_and_goes_back_again(place, alig
     # What people wrote has served, and the optimizer's state with it.
     assert texts(place / "first-aligned") == []
     assert not run.checkpoints.exists()
+    secret = place / "first-aligned" / "secret"
+    assert (secret.read_bytes(), secret.stat().st_mode & 0o777) == (SECRET, 0o600)
 
     again = align()
     assert again.out.splitlines() == [f"no new feedback since the last round in {run.path.parent.parent}"]
@@ -552,7 +564,8 @@ TAKEN_BACK = "somebody takes feedback back"
 IN_A_ROW = (
     "os.rename home.json 1",
     "os.symlink .current.draft 1",
-    "os.rename rounds/0001/feedback_report.json 1",  # Collecting.
+    "os.rename secret 1",  # Collecting.
+    "os.rename rounds/0001/feedback_report.json 1",
     "os.rename rounds/0001/feedback 1",
     "os.rename rounds/0001/data 1",  # Training.
     TAKEN_BACK,
@@ -604,6 +617,7 @@ def run_once(place: Path, moment: str, url: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
         HfApi.create_commit = last_deed  # type: ignore[method-assign]
+    mh_support.files.secrets.token_bytes = lambda size: SECRET  # type: ignore[assignment]
     if moment:
         sys.addaudithook(hook)
     more = {"feedback": place / "feedback", "continuous": "true", "max_rounds": 1, "wait_s": 0, "repo": "me/killed"}
@@ -646,7 +660,8 @@ def test_killed_at_every_stage_the_same_command_goes_on_and_ends_as_if_nothing_h
     weights = (run / "model" / "model.safetensors").read_bytes()
     assert weights == (place / "uninterrupted" / "rounds" / "0001" / "model" / "model.safetensors").read_bytes()
     # Nothing that was half-written is left, nothing was published twice, and what people wrote is gone.
-    assert sorted(path.name for path in home.iterdir()) == [".lock", "current", "first.json", "home.json", "rounds"]
+    left = [".lock", "current", "first.json", "home.json", "rounds", "secret"]
+    assert sorted(path.name for path in home.iterdir()) == left
     assert [path.name for path in (home / "rounds").iterdir()] == ["0001"]
     assert [path.name for path in run.iterdir() if path.name.startswith(".")] == []
     assert texts(home) == []

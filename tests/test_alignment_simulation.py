@@ -175,6 +175,20 @@ def test_the_line_on_attackers():
     assert attackers_line("harm", feedback).endswith(" to judge by: harm 1 and 0")
 
 
+def test_the_seed_says_which_simulated_people_judge(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("mh_support.alignment.simulation.simulate", lambda *given, **options: None)
+    secrets = []
+    monkeypatch.setattr("mh_support.alignment.rounds.Aligner.run", lambda self: secrets.append(self.home.secret()))
+    for number, seed in enumerate((1, 1, 2)):
+        place = ["--output_dir", str(tmp_path / str(number)), "--seed", str(seed)]
+        load_recipe("align").main([str(run.path), "--simulate", "true", *place])
+    load_recipe("align").main([str(run.path), "--feedback", "x", "--output_dir", str(tmp_path / "people")])
+    assert secrets[0] == secrets[1] != secrets[2]
+    # People's is made by chance, and kept.
+    assert (tmp_path / "people" / "secret").read_bytes() == secrets[3]
+    assert not (tmp_path / "0" / "secret").exists()
+
+
 @pytest.mark.parametrize("attack", ["harm", "copies", "one_person", "all"])
 def test_simulated_attacks_are_refused_with_what_became_of_them(run, tmp_path, capsys, monkeypatch, attack):
     monkeypatch.setattr("mh_support.alignment.simulation.TIMES", 400)

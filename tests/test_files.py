@@ -12,8 +12,10 @@ import stat
 import pytest
 
 from mh_support.files import (
+    kept_secret,
     packaged_json,
     read_json,
+    read_table,
     remove,
     replacing,
     sha256_of,
@@ -230,3 +232,23 @@ def test_a_file_of_a_package_is_read_once(tmp_path, monkeypatch):
     first = packaged_json(package.name, "table.json")
     (package / "table.json").unlink()
     assert packaged_json(package.name, "table.json") is first == {"a": 1}
+
+
+def test_a_secret_is_made_once_and_for_its_owner_alone(tmp_path):
+    secret = kept_secret(tmp_path / "one")
+    assert (len(secret), kept_secret(tmp_path / "one")) == (32, secret)
+    assert kept_secret(tmp_path / "two") != secret
+    assert stat.S_IMODE((tmp_path / "one").stat().st_mode) == 0o600
+    (tmp_path / "one").write_bytes(b"short")
+    with pytest.raises(ValueError, match=r"one holds 5 bytes instead of a secret of 32; restore it or remove it$"):
+        kept_secret(tmp_path / "one")
+
+
+@pytest.mark.parametrize(("mark", "sign"), [("", ","), ("", ";"), ("\ufeff", ",")])
+def test_a_table_is_read_as_spreadsheets_save_it(tmp_path, mark, sign):
+    path = tmp_path / "table.csv"
+    path.write_text(f'{mark}name{sign}said\r\nann{sign}"one, two; {sign} three"\r\n', encoding="utf-8", newline="")
+    assert list(read_table(path)) == [{"name": "ann", "said": f"one, two; {sign} three"}]
+    path.write_bytes(b"n\xe4me")
+    with pytest.raises(ValueError, match=r"table\.csv is not UTF-8; save it as CSV UTF-8$"):
+        read_table(path)

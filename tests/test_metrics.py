@@ -41,6 +41,7 @@ from mh_support.metrics import (
     diversity,
     jackknife_interval,
     paired_difference,
+    paired_t_difference,
     perplexity,
     rouge,
     wilson_interval,
@@ -675,6 +676,30 @@ def test_paired_difference():
     assert low < -0.25 < high < 0
     grouped = paired_difference(a, noisy, mean, seed=0, groups=[n // 2 for n in range(50)])["mean"]
     assert grouped.interval[0] < grouped.value < grouped.interval[1]
+
+
+def test_paired_t_difference():
+    from scipy.stats import ttest_1samp
+
+    rng = np.random.default_rng(0)
+    a, gains = means(rng.normal(size=12)), rng.normal(0.25, 1, size=12)
+    b = a + np.array([[gain, 0] for gain in gains])
+    assert paired_t_difference(a, a, mean) == {"mean": Difference(0.0, (0.0, 0.0))}
+    found = paired_t_difference(a, b, mean)["mean"]
+    expected = ttest_1samp(gains, 0).confidence_interval()
+    assert found.value == pytest.approx(gains.mean())
+    assert found.interval == pytest.approx((expected.low, expected.high))
+    # Of as many items each, it is the t interval of the groups' means.
+    groups = [number % 4 for number in range(12)]
+    expected = ttest_1samp(gains.reshape(3, 4).mean(axis=0), 0).confidence_interval(0.9)
+    found = paired_t_difference(a, b, mean, groups=groups, confidence=0.9)["mean"]
+    assert found.interval == pytest.approx((expected.low, expected.high))
+    assert type(found.value) is type(found.interval[0]) is float
+    assert paired_t_difference(a, b, mean, groups=["one"] * 12)["mean"].interval is None
+    with pytest.raises(ValueError, match=r"^the statistics have the shapes \(12, 2\) and \(11, 2\)"):
+        paired_t_difference(a, b[1:], mean)
+    with pytest.raises(ValueError, match=r"^confidence is 2; it must be between 0 and 1"):
+        paired_t_difference(a, b, mean, confidence=2)
 
 
 def test_one_item_has_a_score_but_no_interval():

@@ -18,7 +18,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUICKER = {
     "recipes/finetune.py": ["--max_steps", "4", "--eval_steps", "4", "--save_steps", "4", "--max_length", "128"],
     "recipes/align.py": [
-        *("--simulated_people", "8", "--min_people", "3", "--min_held_out_people", "2", "--min_ratings", "10"),
+        *("--simulated_people", "12", "--held_out", "0.5", "--min_ratings", "10"),
+        *("--min_people", "3", "--min_held_out_people", "2"),
         *("--max_steps", "2", "--suite_samples", "1", "--suite_tokens", "8", "--n_resamples", "50"),
         *("--measure_bias", "false"),
     ],

@@ -186,7 +186,7 @@ def test_every_sentence_is_checked_with_all_before_it(bot, scripted, monkeypatch
         seen.append(text)
         return check_reply(text)
 
-    monkeypatch.setattr(support_bot, "check_reply", check)
+    monkeypatch.setattr("mh_support.safety.fitness.check_reply", check)
     bot.reply(said("I feel low"))
     assert seen == ["I hear you. ", "I hear you. Tell me more? ", "I hear you. Tell me more? Yes"]
 
@@ -225,7 +225,7 @@ def test_a_reply_that_fails_later_ends_before_that_and_the_model_is_stopped(bot,
 def test_what_is_harmful_only_together_is_not_completed(bot, scripted, monkeypatch):
     scripted(["Go on. ", "Do it. ", "Now."])
     refused = {True: ReplyCheck(False, ("encouragement of harm",)), False: ReplyCheck(True, ())}
-    monkeypatch.setattr(support_bot, "check_reply", lambda text: refused["Go on. Do it." in text])
+    monkeypatch.setattr("mh_support.safety.fitness.check_reply", lambda text: refused["Go on. Do it." in text])
     assert list(bot.stream(said("I feel low"))) == ["Go on. "]
 
 

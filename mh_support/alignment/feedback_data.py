@@ -10,6 +10,7 @@ from mh_support.alignment.fates import FATES, FeedbackReport
 from mh_support.alignment.ratings import Rating, fingerprint, read_ratings
 from mh_support.alignment.sieve import Sieve, questions_of
 from mh_support.dialogue import Message
+from mh_support.safety.echoes import Echoes
 
 KINDS = {"kto": "thumb", "dpo": "choice"}  # What each method learns from.
 
@@ -34,10 +35,10 @@ class FeedbackArguments:
     max_imbalance: float = field(
         default=4.0, metadata={"help": "Thumbs of one kind for each of the other at most; weights balance the rest."}
     )
-    held_out: float = field(default=0.25, metadata={"help": "Share of the people whose ratings only judge."})
+    held_out: float = field(default=0.25, metadata={"help": "About which share of the people only judge."})
     min_ratings: int = field(default=100, metadata={"help": "Ratings that must be left to learn from."})
     min_people: int = field(default=20, metadata={"help": "People that these must come from."})
-    min_held_out_people: int = field(default=5, metadata={"help": "People that must be left to judge by."})
+    min_held_out_people: int = field(default=10, metadata={"help": "People that must be left to judge by."})
 
     def __post_init__(self) -> None:
         if self.method not in KINDS:
@@ -62,6 +63,8 @@ def collect(
     arguments: FeedbackArguments,
     fits: Callable[[Rating], Rating | None],
     *,
+    secret: bytes,
+    echoes: Echoes | None = None,
     scored: Sequence[Sequence[Message]] = (),
     seed: int = 42,
 ) -> Feedback:
@@ -70,6 +73,8 @@ def collect(
     Args:
         arguments: where it is and what counts.
         fits: returns a rating cut to what the model can read, or None where that leaves nothing to learn from.
+        secret: decides who is held out, so that nobody can foresee it.
+        echoes: what the model has read, praise of which is not learned from.
         scored: the dialogues that the model is scored on, whose questions are not learned from.
         seed: of the choice of thumbs that are too many of their kind.
 
@@ -79,19 +84,20 @@ def collect(
     if not arguments.feedback:
         raise ValueError("there is no feedback to learn from; give --feedback the folder that the Space writes it to")
     ratings = read_ratings(arguments.feedback)
-    sieve = Sieve()
-    kept = sieve.by_kind(ratings, KINDS[arguments.method])
-    kept = sieve.by_consent(kept, arguments.consents)
+    sieve = Sieve(echoes)
+    kept = sieve.by_consent(ratings, arguments.consents)
     kept = sieve.latest(kept)
-    kept = sieve.capped(kept, arguments.person_cap)
     kept = sieve.scrubbed(kept)
-    kept = sieve.without_risk(kept)
     kept = sieve.without_unsafe_praise(kept)
+    kept = sieve.by_kind(kept, KINDS[arguments.method])
+    kept = sieve.capped(kept, arguments.person_cap)
+    kept = sieve.without_risk(kept)
     kept = sieve.unscored(kept, scored)
     questions = questions_of(kept)
     kept = sieve.voted(kept, questions)
+    kept = sieve.without_echoes(kept)
     kept = sieve.fitting(kept, fits)
-    train, held_out = sieve.split(kept, questions, arguments.held_out)
+    train, held_out = sieve.split(kept, questions, arguments.held_out, secret)
     train = sieve.balanced(train, arguments.max_imbalance, seed)
     sieve.fates["train"], sieve.fates["held_out"] = len(train), len(held_out)
     report = FeedbackReport(

@@ -19,6 +19,7 @@ from mh_support.files import read_json, write_json
 from mh_support.metrics.perplexity.perplexity import item_statistics
 from mh_support.modeling import weights_fingerprint
 from mh_support.run_folder import RunFolder
+from mh_support.safety.echoes import Echoes
 from mh_support.scoring import encode_references
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ class Yardstick:
         """The question that each row of the likelihoods belongs to."""
         return [item.group for item in self.items for _ in item.references]
 
-    def measure(self, model: PreTrainedModel, name: str) -> Figures:
-        """Measure a model; `name` says in the progress which one."""
+    def measure(self, run: RunFolder, model: PreTrainedModel, name: str) -> Figures:
+        """Measure a run's model; `name` says in the progress which one."""
         positions = int(model.config.max_position_embeddings)
         rows, _ = encode_references(self.tokenizer, self.items, max_length=positions)
         likelihood = item_statistics(model, rows, pad_token_id=self.tokenizer.pad_token_id, batch_size=16)
@@ -68,6 +69,7 @@ class Yardstick:
             samples=self.samples,
             max_new_tokens=min(self.max_new_tokens, positions // 2),
             seed=self.seed,
+            echoes=Echoes.from_pretrained(str(run.model)),
             progress=f"replies, {name}",
         )
         return Figures(likelihood, suite)
@@ -99,6 +101,6 @@ class FirstModel:
         kept = read_json(self.file) if self.file.is_file() else {}
         if {key: kept.get(key) for key in made} == made:
             return Figures(np.array(kept["likelihood"]), SuiteResult(**kept["suite"]))
-        figures = yardstick.measure(whole_model(self.run), "the first model")
+        figures = yardstick.measure(self.run, whole_model(self.run), "the first model")
         write_json(self.file, {**made, "likelihood": figures.likelihood.tolist(), "suite": asdict(figures.suite)})
         return figures

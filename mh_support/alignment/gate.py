@@ -21,7 +21,7 @@ from mh_support.alignment.safety_suite import SuiteResult
 from mh_support.alignment.training import whole_model
 from mh_support.data.report import table
 from mh_support.files import write_json, write_jsonl
-from mh_support.metrics import paired_difference, wilson_interval
+from mh_support.metrics import paired_difference, paired_t_difference, wilson_interval
 from mh_support.modeling import load_tokenizer, weights_fingerprint
 from mh_support.run_folder import RunFolder, now
 
@@ -149,12 +149,12 @@ def judge(
         model = whole_model(run)
         positions = int(model.config.max_position_embeddings)
         preferred[name] = preference_statistics(model, stick.tokenizer, held_out, max_length=positions)
-        figures[name] = start if name == "old" and from_first else stick.measure(model, name)
+        figures[name] = start if name == "old" and from_first else stick.measure(run, model, name)
         del model
     people = [row["person"] for row in held_out]
     options = {"seed": seed, "n_resamples": arguments.n_resamples}
     measures = [
-        _preference(preferred["old"], preferred["new"], people, options),
+        _preference(preferred["old"], preferred["new"], people),
         *_vetoes(figures["old"], figures["new"], stick.groups, arguments, options),
     ]
     if not from_first:
@@ -191,10 +191,10 @@ def _since_first(measure: Measure) -> Measure:
     return replace(measure, name=f"{measure.name}, since the first model", reason=reason)
 
 
-def _preference(old: np.ndarray, new: np.ndarray, people: list[str], options: dict[str, Any]) -> Measure:
-    """Held-out preference must rise; people are drawn, with all that they rated."""
+def _preference(old: np.ndarray, new: np.ndarray, people: list[str]) -> Measure:
+    """Held-out preference must rise, whoever of the people had been left out."""
     before, after = (preference(rows.sum(axis=0))["preference"] for rows in (old, new))
-    gain = paired_difference(old, new, preference, groups=people, **options)["preference"]
+    gain = paired_t_difference(old, new, preference, groups=people)["preference"]
     low = -math.inf if gain.interval is None else gain.interval[0]
     reason = None
     if not low > 0:

@@ -8,11 +8,11 @@ from pathlib import Path
 from filelock import FileLock
 
 from mh_support.alignment.promotion import CURRENT, point_current
-from mh_support.files import read_json, sweep_drafts, write_json
+from mh_support.files import kept_secret, read_json, sweep_drafts, write_json
 from mh_support.modeling import weights_fingerprint
 from mh_support.run_folder import RunFolder
 
-ROUNDS, HOME_FILE, OUTCOME_FILE = "rounds", "home.json", "outcome.json"
+ROUNDS, HOME_FILE, OUTCOME_FILE, SECRET_FILE = "rounds", "home.json", "outcome.json", "secret"
 
 
 class Home:
@@ -22,12 +22,16 @@ class Home:
         origin: the finished run that all of them start from.
         path: by default the run's own path with `-aligned` after its name, or `-aligned-simulated`.
         simulated: whether simulated people are learned from here, or real ones; never both.
+        secret: decides who is held out; by default one that is made for this folder and kept in it.
 
     Raises:
         ValueError: the run is not finished, or the folder would lie among the rounds of another home.
     """
 
-    def __init__(self, origin: RunFolder, path: str | None = None, *, simulated: bool = False) -> None:
+    def __init__(
+        self, origin: RunFolder, path: str | None = None, *, simulated: bool = False, secret: bytes | None = None
+    ) -> None:
+        self._secret = secret
         self.origin = RunFolder.open(origin.path.resolve())
         around = _home_around(self.origin.path)
         if path is None and around is not None:
@@ -72,6 +76,10 @@ class Home:
         """Return the lock that a process holds while it works here; it ends with the process, however that ends."""
         self.path.mkdir(parents=True, exist_ok=True)
         return FileLock(self.path / ".lock", blocking=False)
+
+    def secret(self) -> bytes:
+        """Return what decides who is held out, the same in every round."""
+        return kept_secret(self.path / SECRET_FILE) if self._secret is None else self._secret
 
     def rounds(self) -> list[RunFolder]:
         """Return the rounds begun so far, in order."""

@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mh_support.data.readers import parse_json
 from mh_support.dialogue import Message, check_messages
 from mh_support.feedback import read_feedback
+from mh_support.files import read_table
+from mh_support.rating.rating_set import SET_FILE
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,12 @@ def hashed(text: str) -> str:
 
 def _read(place: Path) -> Iterator[Rating]:
     """Yield the records of a folder or file, by what kind of file it is."""
+    if (place / SET_FILE).is_file() or (place.parent / SET_FILE).is_file():
+        raise _held_out(place)
     if place.is_file() and place.suffix.lower() == ".csv":
-        with place.open(encoding="utf-8", newline="") as table:
-            yield from _preferences(place, csv.DictReader(table), first=2)
+        yield from _preferences(place, _table_rows(place))
     elif place.is_file() and _is_preferences(place):
-        lines = place.read_text(encoding="utf-8").splitlines()
-        yield from _preferences(place, (json.loads(line) if line.strip() else None for line in lines), first=1)
+        yield from _preferences(place, _json_rows(place))
     else:
         for record in read_feedback(place):
             replies = ((record["reply"], record["up"]),) if record["kind"] == "thumb" else _pair(record)
@@ -77,9 +80,16 @@ def _read(place: Path) -> Iterator[Rating]:
             yield Rating(**head, messages=check_messages(record["messages"]), replies=replies)
 
 
+def _held_out(place: Path) -> ValueError:
+    return ValueError(
+        f"{place} is of a rating set of recipes/rate.py, whose contexts are held out for measuring: to learn from them "
+        "would make every later score worthless; give feedback on other conversations"
+    )
+
+
 def _is_preferences(place: Path) -> bool:
     """Say whether a JSON-lines file holds preferences rather than the Space's records, which name their kind."""
-    with place.open(encoding="utf-8", errors="replace") as lines:
+    with place.open(encoding="utf-8-sig", errors="replace") as lines:
         first = next((line for line in lines if line.strip()), "")
     try:
         row = json.loads(first)
@@ -88,11 +98,32 @@ def _is_preferences(place: Path) -> bool:
     return isinstance(row, dict) and "chosen" in row and "kind" not in row
 
 
-def _preferences(place: Path, rows: Iterator[Any] | csv.DictReader[str], *, first: int) -> Iterator[Rating]:
+def _table_rows(place: Path) -> Iterator[tuple[int, Any]]:
+    """Yield the rows of a CSV file with their numbers as a spreadsheet shows them."""
+    table = read_table(place)
+    try:
+        if {"set", "task"} <= set(table.fieldnames or ()):
+            raise _held_out(place)
+        yield from enumerate(table, start=2)
+    except csv.Error as error:
+        raise ValueError(f"{place} is no CSV ({error}); save it again") from error
+
+
+def _json_rows(place: Path) -> Iterator[tuple[int, Any]]:
+    """Yield the rows of a JSON-lines file with the numbers of their lines."""
+    try:
+        text = place.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{place} is not UTF-8; save it as UTF-8") from None
+    # Other signs that end a line elsewhere may stand within a text.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, parse_json(line, f"{place}, line {number},")
+
+
+def _preferences(place: Path, rows: Iterator[tuple[int, Any]]) -> Iterator[Rating]:
     """Yield preferences between two replies, as raters gave them: context, chosen, rejected, and who (optional)."""
-    for number, row in enumerate(rows, start=first):
-        if row is None:
-            continue
+    for number, row in rows:
         try:
             context = row["context"]
             messages = check_messages([{"role": "user", "content": context}] if isinstance(context, str) else context)
@@ -105,8 +136,10 @@ def _preferences(place: Path, rows: Iterator[Any] | csv.DictReader[str], *, firs
                 f"{place}, line {number}: expected context, chosen and rejected, each with a text; mend it"
             )
         who = str(row.get("person") or row.get("rater") or f"a rater of {place.name}")
+        # By what it says, so that a changed verdict is a new record and a row that was taken out is missed.
+        name = hashed(json.dumps([who, messages, pair]))[:32]
         # Who rates for a study has agreed to it; the study's consent is not in its answers.
-        yield Rating(hashed(f"{place}:{number}")[:32], hashed(who), "", "rating", "choice", messages, pair)
+        yield Rating(name, hashed(who), "", "rating", "choice", messages, pair)
 
 
 def _pair(row: dict[str, Any]) -> tuple[tuple[str, bool], ...]:

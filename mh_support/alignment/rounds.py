@@ -1,8 +1,8 @@
 """Round after round, collect, train, gate and publish; killed at any point, the same command goes on.
 
-A home folder beside the run holds `current`, which points at the model that is served, and `rounds/0001` and so on,
-each a run folder of its own; `first.json` and `first_bias.json` keep what was measured of the run itself. What a stage
-leaves is written whole before the next begins, and tells where to go on:
+A home folder beside the run holds `current`, which points at the model that is served, `secret`, which decides who
+judges, and `rounds/0001` and so on, each a run folder of its own; `first.json` and `first_bias.json` keep what was
+measured of the run itself. What a stage leaves is written whole before the next begins, and tells where to go on:
 
     feedback_report.json   what became of each rating; a folder without it is no round
     feedback/   the ratings of this round (removed when there is a verdict: people may take theirs back)
@@ -49,6 +49,7 @@ from mh_support.files import read_json, remove, replacing, sweep_drafts, write_j
 from mh_support.hub import PublishArguments
 from mh_support.modeling import adapter_base, load_tokenizer, model_path
 from mh_support.run_folder import RunFolder, now
+from mh_support.safety.echoes import Echoes
 from mh_support.scoring import ScoringArguments
 
 FEEDBACK, REPORT_FILE = "feedback", "feedback_report.json"
@@ -269,7 +270,14 @@ class Aligner:
         length = min(self.training.max_length, _positions(parent))
         dialogues = load_prepared(parent.data)
         scored = [row["messages"] for split in SPLITS[1:] for row in dialogues[split]]
-        feedback = collect(self.feedback, fitting(tokenizer, length), scored=scored, seed=self.training.seed)
+        feedback = collect(
+            self.feedback,
+            fitting(tokenizer, length),
+            secret=self.home.secret(),
+            echoes=Echoes.from_pretrained(str(parent.model)),
+            scored=scored,
+            seed=self.training.seed,
+        )
         try:
             check_enough(feedback, self.feedback)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Replies to a fixed set of prompts, held against the check of replies before anything is filtered."""
+"""Replies to a fixed set of prompts, held against what the bot would not show before anything is filtered."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from mh_support.generation import generate_replies, generation_config
-from mh_support.safety import check_reply
+from mh_support.safety.echoes import Echoes
+from mh_support.safety.fitness import why_unfit
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -21,7 +22,7 @@ GRAVE = ("method", "encourages harm")
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """The replies, and of each in order: does the check refuse it, is it grave, did it end by itself; why of all."""
+    """The replies, and of each in order: is it not fit to be shown, is it grave, did it end by itself; why of all."""
 
     replies: list[dict[str, Any]] = field(repr=False)
     unsafe: list[bool]
@@ -49,22 +50,26 @@ def run_suite(
     samples: int,
     max_new_tokens: int,
     seed: int,
+    echoes: Echoes | None = None,
     progress: str | None = None,
 ) -> SuiteResult:
-    """Reply to every prompt `samples` times, sampled as replies to people are, and check each."""
+    """Reply to every prompt `samples` times, sampled as replies to people are, and check each.
+
+    `echoes` are what the model has read, and must not repeat.
+    """
     asked = [pair for pair in prompts() for _ in range(samples)]
     config = generation_config(tokenizer, max_new_tokens=max_new_tokens)
     conversations = [[{"role": "user", "content": prompt}] for _, prompt in asked]
     replies = generate_replies(model, tokenizer, conversations, config, seed=seed, progress=progress)
     # A reply that says nothing is caught before anybody sees it and harms nobody, but it is no reply either.
-    checks = [check_reply(reply.text) for reply in replies]
+    reasons = [why_unfit(reply.text, echoes=echoes) for reply in replies]
     return SuiteResult(
         replies=[
-            {"kind": kind, "prompt": prompt, "reply": reply.text, "reasons": list(check.reasons)}
-            for (kind, prompt), reply, check in zip(asked, replies, checks, strict=True)
+            {"kind": kind, "prompt": prompt, "reply": reply.text, "reasons": list(found)}
+            for (kind, prompt), reply, found in zip(asked, replies, reasons, strict=True)
         ],
-        unsafe=[not check.ok for check in checks],
-        grave=[not set(GRAVE).isdisjoint(check.reasons) for check in checks],
+        unsafe=[bool(found) for found in reasons],
+        grave=[not set(GRAVE).isdisjoint(found) for found in reasons],
         stopped=[reply.stopped for reply in replies],
-        reasons=dict(Counter(reason for check in checks for reason in check.reasons)),
+        reasons=dict(Counter(reason for found in reasons for reason in found)),
     )

@@ -5,29 +5,41 @@ Whoever can rate can try to teach. Each step takes ratings and returns those tha
 
 from __future__ import annotations
 
+import hmac
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+
+from tqdm.auto import tqdm
 
 from mh_support.alignment.ratings import Rating, hashed
 from mh_support.data.cleaning import clean_text
 from mh_support.data.preparation import SAME_REPLY
 from mh_support.data.privacy import scrub
+from mh_support.data.similarity import jaccard, shingles
 from mh_support.data.splitting import group_by_question, near_duplicates, normalise
 from mh_support.dialogue import Message, check_messages
 from mh_support.feedback import REMOVED
-from mh_support.safety import assess, check_reply
+from mh_support.safety import assess
+from mh_support.safety.echoes import Echoes
+from mh_support.safety.fitness import DANGER, ECHO, why_unfit
+from mh_support.safety.replies import without_check_in
 
-# Whoever praised this many replies that the check refuses is no longer believed in anything.
+# Whoever praised this many replies that are not fit to be shown is no longer believed in anything.
 UNSAFE_PRAISE = 2
 
 
 @dataclass
 class Sieve:
-    """Sifts ratings step by step; each that falls through is counted under why."""
+    """Sifts ratings step by step; each that falls through is counted under why.
 
+    `echoes` are what the model that learns has read.
+    """
+
+    echoes: Echoes | None = field(default=None, repr=False)
     fates: Counter[str] = field(default_factory=Counter)
     edits: Counter[str] = field(default_factory=Counter)
+    _reasons: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
     def _keep(self, ratings: Sequence[Rating], fate: str, keep: Callable[[Rating], bool]) -> list[Rating]:
         kept = [rating for rating in ratings if keep(rating)]
@@ -44,10 +56,16 @@ class Sieve:
         return self._keep(ratings, "no_consent", agreed)
 
     def latest(self, ratings: Sequence[Rating]) -> list[Rating]:
-        """Keep each record once, and a person's last word on the same replies to the same conversation."""
-        by_id = {rating.id: rating for rating in ratings}
+        """Keep each record once, and a person's last word on the same replies to the same conversation.
+
+        Of records without a time, the last is the one that was read last.
+        """
+        by_id: dict[str, Rating] = {}
+        for rating in ratings:
+            by_id.pop(rating.id, None)
+            by_id[rating.id] = rating
         last: dict[tuple[str, ...], Rating] = {}
-        for rating in sorted(by_id.values(), key=lambda rating: (rating.time, rating.id)):
+        for rating in sorted(by_id.values(), key=lambda rating: rating.time):
             last[(rating.person, _said(rating), *_replies(rating))] = rating
         kept = {rating.id for rating in last.values()}
         self.fates["again"] += len(ratings) - len(kept)
@@ -59,9 +77,7 @@ class Sieve:
         for rating in ratings:
             by_person[rating.person].append(rating)
         newest = {
-            rating.id
-            for own in by_person.values()
-            for rating in sorted(own, key=lambda rating: (rating.time, rating.id))[-cap:]
+            rating.id for own in by_person.values() for rating in sorted(own, key=lambda rating: rating.time)[-cap:]
         }
         return self._keep(ratings, "over_cap", lambda rating: rating.id in newest)
 
@@ -70,7 +86,7 @@ class Sieve:
         kept = []
         for rating in ratings:
             messages = [{**turn, "content": self._scrub(turn["content"])} for turn in rating.messages]
-            replies = tuple((self._scrub(reply), up) for reply, up in rating.replies)
+            replies = tuple((without_check_in(self._scrub(reply)), up) for reply, up in rating.replies)
             texts = [messages[-1]["content"], *(reply for reply, _ in replies)]
             same = len({normalise(reply) for reply, _ in replies}) < len(replies)
             if same or any(text in ("", REMOVED) for text in texts):
@@ -88,11 +104,34 @@ class Sieve:
         return self._keep(ratings, "risk", lambda rating: not _at_risk(rating.messages))
 
     def without_unsafe_praise(self, ratings: Sequence[Rating]) -> list[Rating]:
-        """Leave out praise of replies that fail the check, and all else from who gave such praise again and again."""
-        unsafe = {rating.id: rating.person for rating in ratings if _praises_unsafe(rating)}
-        counts = Counter(unsafe.values())
-        safe = self._keep(ratings, "unsafe_praise", lambda rating: rating.id not in unsafe)
+        """Leave out praise of replies that are not fit to be shown, and all else from who gave such praise twice.
+
+        Of both kinds of record and before the newest of each person are kept, or later ratings would hide it.
+        """
+        bar = tqdm(ratings, "replies praised", disable=None, leave=False)
+        # An echo says nothing against who praised it: they cannot know what the model has read.
+        unsafe = [rating for rating in bar if self._why_unfit(rating) - {ECHO} and not _at_risk(rating.messages)]
+        # Nor does a word of danger to somebody who hinted at it, though it is not for a model to say.
+        against = [rating for rating in unsafe if self._why_unfit(rating) - {ECHO, DANGER} or not _hints(rating)]
+        # A reply that somebody praised both by a thumb and in a choice is one.
+        praised = {(rating.person, _said(rating), _praised(rating)) for rating in against}
+        counts = Counter(person for person, _, _ in praised)
+        out = {rating.id for rating in unsafe}
+        safe = self._keep(ratings, "unsafe_praise", lambda rating: rating.id not in out)
         return self._keep(safe, "distrusted", lambda rating: counts[rating.person] < UNSAFE_PRAISE)
+
+    def without_echoes(self, ratings: Sequence[Rating]) -> list[Rating]:
+        """Leave out praise of replies that repeat what the model has read: it would learn to do so more."""
+        return self._keep(ratings, "echo", lambda rating: ECHO not in self._why_unfit(rating))
+
+    def _why_unfit(self, rating: Rating) -> set[str]:
+        """Return why what a rating praises is not fit to be shown; nothing where it is, or where it praises nothing."""
+        reply = _praised(rating)
+        if reply is None:
+            return set()
+        if reply not in self._reasons:
+            self._reasons[reply] = why_unfit(reply, echoes=self.echoes)
+        return set(self._reasons[reply])
 
     def unscored(self, ratings: Sequence[Rating], held_out: Sequence[Sequence[Message]]) -> list[Rating]:
         """Leave out what asks a question of the run's validation or test dialogues: its perplexity would be memory.
@@ -108,13 +147,14 @@ class Sieve:
         """Let nearly the same replies to nearly the same question be one row, with the verdict of most people."""
         kept = []
         for group in _alike(ratings, questions):
+            verdicts = {rating.id: _verdict(rating, group[0]) for rating in group}
             # A person has one vote, or one for each side.
-            votes = Counter(verdict for _, verdict in {(rating.person, _verdict(rating)) for rating in group})
+            votes = Counter(verdict for _, verdict in {(rating.person, verdicts[rating.id]) for rating in group})
             if votes[True] == votes[False]:
                 self.fates["disputed"] += len(group)
                 continue
             won = votes[True] > votes[False]
-            kept.append(next(rating for rating in group if _verdict(rating) == won))
+            kept.append(next(rating for rating in group if verdicts[rating.id] == won))
             self.fates["repeat"] += len(group) - 1
         order = {rating.id: place for place, rating in enumerate(ratings)}
         return sorted(kept, key=lambda rating: order[rating.id])
@@ -125,14 +165,13 @@ class Sieve:
         return [rating for rating in fitted if rating is not None]
 
     def split(
-        self, ratings: Sequence[Rating], questions: dict[str, int], share: float
+        self, ratings: Sequence[Rating], questions: dict[str, int], share: float, secret: bytes
     ) -> tuple[list[Rating], list[Rating]]:
-        """Hold people out, chosen by their hash so that they stay the same while feedback grows, with their questions.
+        """Hold about a share of the people out, with their questions; who is stays so while feedback grows.
 
         A question on both sides stays where most of its ratings are; the others are left out.
         """
-        people = sorted({rating.person for rating in ratings}, key=hashed)
-        judges = set(people[: round(share * len(people))])
+        judges = {rating.person for rating in ratings if _judges(rating.person, share, secret)}
         lean: Counter[int] = Counter()
         for rating in ratings:
             lean[questions[rating.id]] += 1 if rating.person in judges else -1
@@ -164,9 +203,27 @@ def _replies(rating: Rating) -> tuple[str, ...]:
     return tuple(sorted(normalise(reply) for reply, _ in rating.replies))
 
 
-def _verdict(rating: Rating) -> bool:
-    """Return the verdict on what `_replies` names first."""
-    return dict((normalise(reply), up) for reply, up in rating.replies)[_replies(rating)[0]]
+def _verdict(rating: Rating, first: Rating) -> bool:
+    """Return whether a thumb is up, or whether a choice is the one that `first` made between nearly the same replies.
+
+    Which reply of one is which of the other is told by likeness: a word in front changes any order of the letters.
+    """
+    if rating.kind == "thumb":
+        return rating.praised
+    (chosen, rejected), (one, other) = (
+        [shingles(normalise(reply)) for reply, _ in given.replies] for given in (rating, first)
+    )
+    return jaccard(chosen, one) + jaccard(rejected, other) >= jaccard(chosen, other) + jaccard(rejected, one)
+
+
+def _judges(person: str, share: float, secret: bytes) -> bool:
+    """Return whether a person is one of those who judge.
+
+    By a keyed hash, since people choose their codes: whoever could foresee it would make up codes until they are all
+    the judges there are. Against a fixed threshold, so that nobody changes sides when others come.
+    """
+    digest = hmac.digest(secret, person.encode(), "sha256")
+    return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 def _at_risk(messages: Sequence[Message]) -> bool:
@@ -177,8 +234,12 @@ def _at_risk(messages: Sequence[Message]) -> bool:
     return any(assess(part).is_crisis for part in (messages, *pairs))
 
 
-def _praises_unsafe(rating: Rating) -> bool:
-    return any(up and not check_reply(reply).ok for reply, up in rating.replies)
+def _hints(rating: Rating) -> bool:
+    return assess(rating.messages).level != "none"
+
+
+def _praised(rating: Rating) -> str | None:
+    return next((reply for reply, up in rating.replies if up), None)
 
 
 def questions_of(ratings: Sequence[Rating]) -> dict[str, int]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         bootstrap_interval,
         jackknife_interval,
         paired_difference,
+        paired_t_difference,
         wilson_interval,
     )
     from mh_support.metrics.perplexity.perplexity import Perplexity
@@ -46,6 +47,7 @@ __all__ = [
     "check_texts",
     "jackknife_interval",
     "paired_difference",
+    "paired_t_difference",
     "plain_scores",
     "wilson_interval",
 ]
@@ -60,6 +62,7 @@ _HOMES = {
     "bootstrap_interval": "intervals",
     "jackknife_interval": "intervals",
     "paired_difference": "intervals",
+    "paired_t_difference": "intervals",
     "wilson_interval": "intervals",
 }
 

@@ -89,10 +89,7 @@ def paired_difference(
         >>> round(gain.value, 3), [round(end, 3) for end in gain.interval]
         (0.15, [0.1, 0.2])
     """
-    shape_a, shape_b = np.shape(statistics_a), np.shape(statistics_b)
-    if shape_a != shape_b:
-        raise ValueError(f"the statistics have the shapes {shape_a} and {shape_b}; give both for the same items")
-    sums_a, sums_b = added_up(statistics_a, groups), added_up(statistics_b, groups)
+    sums_a, sums_b = _paired_sums(statistics_a, statistics_b, groups)
     scores_a, scores_b = from_statistics(sums_a.sum(axis=0)), from_statistics(sums_b.sum(axis=0))
     values = {name: float(scores_b[name] - scores_a[name]) for name in scores_a}
     if len(sums_a) < 2:
@@ -101,6 +98,45 @@ def paired_difference(
     drawn_a, drawn_b = (from_statistics(half) for half in np.split(totals, 2, axis=1))
     intervals = _percentiles({name: drawn_b[name] - drawn_a[name] for name in drawn_a}, confidence)
     return {name: Difference(value, intervals[name]) for name, value in values.items()}
+
+
+def paired_t_difference(
+    statistics_a: np.ndarray,
+    statistics_b: np.ndarray,
+    from_statistics: FromStatistics,
+    *,
+    confidence: float = 0.95,
+    groups: Sequence[Hashable] | None = None,
+) -> dict[str, Difference]:
+    """Return, for each score, b minus a and a t interval of that difference, for when there are few groups.
+
+    A bootstrap of five people draws from five values and is too narrow: where nothing has changed, its lower end is
+    above 0 far more often than it says. Here the standard error is the jackknife's, each group left out once (Efron
+    and Tibshirani, 1993, chapter 11), and its quantile is of Student's t with one degree of freedom less than groups.
+    With as many items in each group it is the t interval of the groups' means. Arguments as of `paired_difference`.
+
+    Raises:
+        ValueError: as `paired_difference` does.
+
+    Example:
+        >>> base, tuned = np.array([[0.1, 1], [0.2, 1]]), np.array([[0.2, 1], [0.4, 1]])
+        >>> gain = paired_t_difference(base, tuned, lambda total: {"mean": total[..., 0] / total[..., 1]})["mean"]
+        >>> round(gain.value, 3), [round(end, 3) for end in gain.interval]
+        (0.15, [-0.485, 0.785])
+    """
+    from scipy.stats import t
+
+    _check_confidence(confidence)
+    sums_a, sums_b = _paired_sums(statistics_a, statistics_b, groups)
+    scores_a, scores_b = from_statistics(sums_a.sum(axis=0)), from_statistics(sums_b.sum(axis=0))
+    values = {name: float(scores_b[name] - scores_a[name]) for name in scores_a}
+    count = len(sums_a)
+    if count < 2:
+        return {name: Difference(value, None) for name, value in values.items()}
+    left_a, left_b = (from_statistics(sums.sum(axis=0) - sums) for sums in (sums_a, sums_b))
+    reach = float(t.ppf(0.5 + confidence / 2, count - 1)) * math.sqrt(count - 1)
+    margins = {name: reach * float((left_b[name] - left_a[name]).std()) for name in values}
+    return {name: Difference(value, (value - margins[name], value + margins[name])) for name, value in values.items()}
 
 
 def wilson_interval(successes: int, n: int, *, confidence: float = 0.95) -> Interval | None:
@@ -187,6 +223,15 @@ def added_up(statistics: np.ndarray, groups: Sequence[Hashable] | None) -> np.nd
     sums = np.zeros((max(numbers) + 1, array.shape[1]))
     np.add.at(sums, numbers, array)
     return sums
+
+
+def _paired_sums(
+    statistics_a: np.ndarray, statistics_b: np.ndarray, groups: Sequence[Hashable] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    shape_a, shape_b = np.shape(statistics_a), np.shape(statistics_b)
+    if shape_a != shape_b:
+        raise ValueError(f"the statistics have the shapes {shape_a} and {shape_b}; give both for the same items")
+    return _group_sums(statistics_a, groups), _group_sums(statistics_b, groups)
 
 
 def _merged(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mh_support.files import write_text
+from mh_support.files import read_table, write_text
 from mh_support.rating.answers import AnswerStore, Rater, checked_rater
 from mh_support.rating.questions import CRITERIA, PREFERENCES, SCALE, VETO_RULE, Answer, caution
 from mh_support.rating.rating_set import Task
@@ -123,12 +123,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the rows that hold anything, with their numbers as a spreadsheet shows them."""
     if not path.is_file():
         raise ValueError(f"no sheet at {path}; write one with recipes/rate.py export")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8; save it as CSV UTF-8") from None
-    head = text.split("\n", 1)[0]
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=";" if head.count(";") > head.count(",") else ",")
+    reader = read_table(path)
     try:
         missing = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
         if missing:

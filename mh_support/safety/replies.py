@@ -83,6 +83,18 @@ def check_in(assessment: Assessment, turn: int) -> str:
     return _part(_words()["check in"], next(name for name in _ABOUT if name in assessment.categories), turn)
 
 
+def without_check_in(reply: str) -> str:
+    """Return a reply without the direct question that `check_in` put after it: these words are no model's.
+
+    >>> without_check_in("Oh.\\n\\nMay I ask you something directly: are you thinking about ending your life?")
+    'Oh.'
+    """
+    for variants in _words()["check in"].values():
+        for question in variants:
+            reply = reply.removesuffix(question).rstrip()
+    return reply
+
+
 def _about_emergency(found: frozenset[str]) -> str:
     if "medical emergency" in found and "someone else at risk" not in found:
         return "medical emergency"
