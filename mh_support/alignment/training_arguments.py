@@ -10,6 +10,7 @@ import torch
 from transformers import TrainingArguments
 
 from mh_support.modeling import supports_bf16
+from mh_support.training_arguments import refuse_pushing
 
 
 @dataclass
@@ -52,6 +53,7 @@ class AlignmentArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        refuse_pushing(self)
         if not torch.cuda.is_available():
             self.use_cpu = True
         if self.bf16 is None:
