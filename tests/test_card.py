@@ -893,6 +893,7 @@ def test_the_spaces_readme() -> None:
         "colorTo": "blue",
         "sdk": "gradio",
         "sdk_version": "6.31.0",
+        "python_version": "3.11",
         "app_file": "app.py",
         "license": "apache-2.0",
         "short_description": "Supportive chat for research. A program, not a person.",

@@ -780,6 +780,7 @@ def test_a_spaces_header_is_what_the_hub_asks_for(publish, hub, trained):
         "colorTo": "blue",
         "sdk": "gradio",
         "sdk_version": installed["gradio"],
+        "python_version": "3.11",
         "app_file": "app.py",
         "license": "apache-2.0",
         "short_description": "Supportive chat for research. A program, not a person.",

@@ -16,7 +16,7 @@ import threading
 import wave
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
-from importlib.metadata import packages_distributions, requires
+from importlib.metadata import metadata, packages_distributions, requires
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +24,7 @@ import gradio as gr
 import httpx
 import pytest
 import torch
+import yaml
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from gradio_client.utils import QueueError
@@ -32,6 +33,7 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from openai import AuthenticationError, OpenAI
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from page_fixtures import CRISIS, PIECES, REPLY, ScriptedBot, assistant, serving, until, user  # noqa: F401
 from training_fixtures import one_thread, save_model  # noqa: F401
@@ -39,6 +41,7 @@ from training_fixtures import one_thread, save_model  # noqa: F401
 import mh_support.chat_page.replies
 import mh_support.chat_page.server
 import mh_support.cli
+from mh_support.card import render_space_readme
 from mh_support.chat_page import build_server, launch
 from mh_support.chat_page.texts import CONSENT, crisis_message, languages
 from mh_support.feedback import FeedbackStore, read_feedback
@@ -868,6 +871,14 @@ REQUIREMENTS = pins(APP.with_name("requirements.txt"))
 def test_it_asks_for_the_versions_that_the_tests_ran_with():
     assert REQUIREMENTS
     assert REQUIREMENTS.items() <= pins(ROOT / "constraints.txt").items()
+
+
+def test_a_space_runs_the_python_that_they_need():
+    header = yaml.safe_load(render_space_readme("me/chat", "me/kind").split("---\n")[1])
+    newest = f"{header['python_version']}.99"  # A Space takes the last release of the version it is told.
+    needed = {name: metadata(name)["Requires-Python"] for name in closure(REQUIREMENTS)}
+    assert {name: said for name, said in needed.items() if said and newest not in SpecifierSet(said)} == {}
+    assert [name for name in REQUIREMENTS if needed[name] and "3.10.99" not in SpecifierSet(needed[name])]
 
 
 IMPORT_SCRIPT = """
