@@ -252,7 +252,12 @@ def test_settings_hold_for_one_request(client, bot):
 @pytest.mark.parametrize(
     ("messages", "settings", "said"),
     [
-        ([user("x" * 8001)], {}, "a message has 8001 characters; the most is 4000: send it in parts"),
+        ([user("x" * 4001)], {}, "a message has 4001 characters; the most is 4000: send it in parts"),
+        (
+            [user("x" * 4000)] * 3,
+            {},
+            "one speaker's messages in a row have 12002 characters; the most is 8000: start a new conversation",
+        ),
         ([user("x")] * 401, {}, "the conversation has 401 messages; the most is 400: start a new one"),
         ([user(" \n")], {}, "the conversation does not end with something the person said; add a user message"),
         (
@@ -271,6 +276,12 @@ def test_what_is_out_of_bounds_is_said_in_one_line(tiny_tokenizer, messages, set
     bot.stream = lambda conversation, config: SupportBot.stream(bot, conversation)
     with pytest.raises(gr.Error, match=rf"^['\"]{re.escape(said)}"):
         next(answer_of(bot)(messages, **settings))
+
+
+def test_a_message_as_long_as_the_page_takes_is_answered_after_another_too(tiny_tokenizer):
+    bot = ScriptedBot(tiny_tokenizer)
+    list(answer_of(bot)([user("Hello."), assistant("Hello."), user("a" * 3990 + " " * 20), user("b" * 4000)]))
+    assert bot.asked == [[user("Hello."), assistant("Hello."), user("a" * 3990 + "\n" + "b" * 4000)]]
 
 
 def test_a_megabyte_and_ten_thousand_turns_are_answered_and_the_next_person_is_served(client, bot):
