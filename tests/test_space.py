@@ -789,6 +789,7 @@ def test_a_crisis_over_mcp_is_answered_as_everywhere_and_so_is_all_else(serve, t
 
     (tool,), (reply, urgent, refused) = asyncio.run(visit())
     assert tool.name == "chat" and "behind the crisis check and the check of replies" in tool.description
+    assert NOTICE in tool.description
     assert tool.inputSchema["required"] == ["messages"]
     expected = crisis_reply(assess([user(CRISIS)]), resources_for("GB"), 0)
     assert ast.literal_eval(reply.content[0].text) == {"kind": "model", "text": REPLY, "proof": ""}
