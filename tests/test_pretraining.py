@@ -54,7 +54,7 @@ def test_conversations_are_sifted_and_counted(corpus: Path) -> None:
 
 def test_without_the_package_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretraining_text, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'mh-support\[starter\]'"):
+    with pytest.raises(ValueError, match=r"pip install -c constraints\.txt -e '\.\[starter\]'"):
         read_chats()
 
 
