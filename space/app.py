@@ -106,12 +106,20 @@ def transcriber(name: str | None) -> Transcriber | None:
 def classifiers(name: str | None, labels: Sequence[str]) -> list[Suspects]:
     """Return what looks for a crisis beside the rules: the package's classifier, and a model that may add to it."""
     ours: list[Suspects] = [crisis_classifier()]
-    pairs = dict(label.split("=", 1) for label in labels if "=" in label)
+    pairs = dict(_label(given) for given in labels if given.strip())
     if name is None:
         if pairs:
             raise ValueError("--crisis_labels are of a model; name it with --crisis_model")
         return ours
     return [*ours, HubClassifier.from_pretrained(name, pairs)]
+
+
+def _label(given: str) -> tuple[str, str]:
+    """Return a label of a model and the danger that it stands for."""
+    label, _, category = map(str.strip, given.partition("="))
+    if not label or not category:
+        raise ValueError(f"--crisis_labels {given.strip()} is not LABEL=CATEGORY; give such as LABEL_1=suicide")
+    return label, category
 
 
 def translators(pairs: Sequence[str]) -> dict[str, Translator]:

@@ -680,6 +680,27 @@ def test_a_crisis_model_joins_ours_and_replies_are_counted(monkeypatch, launched
         app.main(["--model", str(model), "--crisis_labels", "LABEL_1=suicide"])
 
 
+@pytest.mark.parametrize("label", ["suicide", "=suicide", "LABEL_1=", "LABEL_1:suicide"])
+def test_a_label_that_cannot_be_understood_is_said(label):
+    with pytest.raises(ValueError, match=rf"^--crisis_labels {label} is not LABEL=CATEGORY; give such as LABEL_1"):
+        app.classifiers("me/crisis", ["LABEL_2=abuse", label])
+
+
+def test_a_spaces_labels_are_parted_by_commas(monkeypatch):
+    asked = []
+    monkeypatch.setattr(app.HubClassifier, "from_pretrained", lambda *given: asked.append(given))
+    monkeypatch.setenv("CRISIS_LABELS", "LABEL_1=suicide, LABEL_2=self-harm,")
+    app.classifiers("me/crisis", app.parser().parse_args([]).crisis_labels)
+    assert asked == [("me/crisis", {"LABEL_1": "suicide", "LABEL_2": "self-harm"})]
+
+
+def test_the_card_of_a_space_names_every_variable_that_the_app_reads():
+    settings = render_space_readme("me/chat", "me/kind").split("## Settings")[1].split("## Run it yourself")[0]
+    read = set(re.findall(r'variable\("([A-Z_]+)"\)', APP.read_text(encoding="utf-8")))
+    assert {"COUNTS", "CRISIS_MODEL", "CRISIS_LABELS", "API_KEY"} < read
+    assert read - {*re.findall(r"\b[A-Z_]{4,}\b", settings)} == set()
+
+
 def test_a_model_that_is_not_there_is_said_before_anything_is_served(launched):
     with pytest.raises(ValueError, match=r"^no tokenizer can be loaded from \./no-such-model \("):
         app.main(["--model", "./no-such-model"])
