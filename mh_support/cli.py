@@ -46,7 +46,7 @@ class ArgumentParser(HfArgumentParser):
     def _add_dataclass_arguments(self, dtype: Any) -> None:
         """Add a dataclass's options, those that it only inherits from transformers in a group of their own."""
         hints, inherited = get_type_hints(dtype), _inherited(dtype)
-        others = self.add_argument_group("options of transformers' TrainingArguments") if inherited else self
+        others: Any = self.add_argument_group("options of transformers' TrainingArguments") if inherited else self
         for field in fields(dtype):
             if field.init:
                 field.type = hints[field.name]
