@@ -47,6 +47,7 @@ def write_card(
     merged: bool = False,
     base_repo: str | None = None,
     accept_bias: str | None = None,
+    license: str | None = None,
 ) -> str:
     """Return the model card of a run, front matter and text, for the repository `repo_id` on the Hub.
 
@@ -60,6 +61,7 @@ def write_card(
         merged: whether a LoRA adapter is published as a full model, merged into its base.
         base_repo: the Hub id of the base model, where the run started from a local copy of it.
         accept_bias: why the model is published although bias was found.
+        license: what the weights are published under, where it is not what `run.json` says.
 
     Raises:
         ValueError: `run.json` is missing or lacks a part, a score is not a finite number, or `repo_id` is not an id.
@@ -73,6 +75,8 @@ def write_card(
     bias = _read_bias(run_dir)
     if base_repo is not None:
         run["base_model"] |= {"name": base_repo, "on_hub": True}
+    if license is not None:
+        run["license"] = license
     adapter = run["method"]["kind"] == "lora" and not (merged or run["method"].get("merged", False))
     if emissions is not None:
         emissions["grams"] = float(f"{1000 * emissions['kg_co2eq']:.4g}")  # More digits would pretend to know.

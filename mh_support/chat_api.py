@@ -5,8 +5,9 @@
 
 `/v1/chat/completions` (by server-sent events too) and `/v1/models`. Every reply goes through `bot.stream`, so a
 crisis is never the model's to answer: its answer comes at once, whatever the queue, and each answer says of what kind
-it is in a field of its own, `"mh_support": {"kind": "crisis"}` (or model, concern, safe, untranslated). What a caller
-asks for is honoured or refused in words, in the shape of OpenAI's own errors. Nothing that anybody wrote is logged.
+it is in a field of its own, `"mh_support": {"kind": "crisis", "notice": ...}` (or model, concern, safe, untranslated),
+beside the notice that a program speaks, which a streamed answer begins with. What a caller asks for is honoured or
+refused in words, in the shape of OpenAI's own errors. Nothing that anybody wrote is logged.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from starlette.requests import ClientDisconnect
 
 from mh_support.chat_request import ChatRequest, Refusal, parse_request
 from mh_support.dialogue import encode_prompt
+from mh_support.safety import NOTICE
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -188,7 +190,7 @@ class _ChatApi:
 
         async def events() -> AsyncIterator[str]:
             try:
-                yield _event(answer.chunk({"role": "assistant", "content": ""}))
+                yield _event(answer.first_chunk())
                 yield _event(answer.chunk({"content": first}))
                 async for piece in pieces:
                     yield _event(answer.chunk({"content": piece}))
@@ -269,8 +271,14 @@ class _Answer:
             "object": "chat.completion",
             "choices": [choice],
             "usage": self._usage(),
-            "mh_support": {"kind": self.stream.kind},
+            "mh_support": {"kind": self.stream.kind, "notice": NOTICE},
         }
+
+    def first_chunk(self) -> dict[str, Any]:
+        """Return what begins a streamed answer, with the notice."""
+        chunk = self.chunk({"role": "assistant", "content": ""})
+        chunk["mh_support"]["notice"] = NOTICE
+        return chunk
 
     def chunk(self, delta: Mapping[str, str], finish_reason: str | None = None) -> dict[str, Any]:
         """Return one piece of a streamed answer."""

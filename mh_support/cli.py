@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import json
 import os
 import re
 import sys
-from argparse import Namespace
-from collections.abc import Callable, Sequence
+from argparse import Action, ArgumentDefaultsHelpFormatter, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_type_hints
 
 import yaml
 from transformers import HfArgumentParser
@@ -21,16 +23,34 @@ EXPECTED_ERRORS = (ValueError, OSError)
 _TOKEN = re.compile(r"hf_[A-Za-z0-9]{6,}")
 
 
+class _Help(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
+    """Keep the lines of a description, show defaults, and spare the usage line a hundred and fifty options."""
+
+    def add_usage(self, usage: str | None, actions: Iterable[Action], groups: Any, prefix: str | None = None) -> None:
+        places = [self._format_args(action, action.dest) for action in actions if not action.option_strings]
+        super().add_usage(" ".join(["%(prog)s", *places, "[options]"]), actions, groups, prefix)
+
+
 class ArgumentParser(HfArgumentParser):
     """Parse dataclasses from flags, with `--config FILE.yaml` for their defaults.
 
     The order is: defaults, then the YAML file, then flags. A key or flag that no dataclass knows fails, and the message
-    names the nearest one that exists.
+    names the nearest one that exists. The help lists last what a dataclass only inherits from transformers.
     """
 
-    def __init__(self, dataclass_types: Any, **kwargs: Any) -> None:
-        super().__init__(dataclass_types, allow_abbrev=False, **kwargs)
+    def __init__(self, dataclass_types: Any, *, description: str | None = None) -> None:
+        described = None if description is None else inspect.cleandoc(description)
+        super().__init__(dataclass_types, allow_abbrev=False, formatter_class=_Help, description=described)
         self.add_argument("--config", metavar="FILE", help="YAML file with any of these options; flags override it.")
+
+    def _add_dataclass_arguments(self, dtype: Any) -> None:
+        """Add a dataclass's options, those that it only inherits from transformers in a group of their own."""
+        hints, inherited = get_type_hints(dtype), _inherited(dtype)
+        others: Any = self.add_argument_group("options of transformers' TrainingArguments") if inherited else self
+        for field in fields(dtype):
+            if field.init:
+                field.type = hints[field.name]
+                self._parse_dataclass_field(others if field.name in inherited else self, field)
 
     def parse(self, argv: Sequence[str] | None = None) -> tuple[Any, ...]:
         """Return one instance of each dataclass, in order, and last a namespace if other arguments were added.
@@ -99,6 +119,13 @@ class ArgumentParser(HfArgumentParser):
     def _nearest(self, flag: str) -> str:
         close = difflib.get_close_matches(flag, self._option_string_actions, n=1, cutoff=0.5)
         return f" (nearest: {close[0]})" if close else ""
+
+
+def _inherited(dtype: Any) -> set[str]:
+    """Return the fields that no class but one of transformers' defines."""
+    ours = [base for base in dtype.__mro__ if not base.__module__.startswith("transformers.")]
+    defined = {name for base in ours for name in inspect.get_annotations(base)}
+    return {field.name for field in fields(dtype)} - defined
 
 
 def _flag(key: str, value: Any) -> list[str]:

@@ -32,6 +32,7 @@ MODEL_FILES = re.compile(
 )
 # Of this package, what a Space takes along.
 PACKAGE_FILES = (".py", ".json", ".safetensors", ".typed", ".html", ".css", ".js", ".svg")
+LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")  # The Hub's client knows no list of its licences, only the Hub does.
 SECRET = re.compile(rb"hf_[A-Za-z0-9]{20,}")
 
 
@@ -54,6 +55,10 @@ class PublishArguments:
         default=None,
         metadata={"help": "Publish although bias was found outside the bounds, for this reason; the card shows it."},
     )
+    license: str | None = field(
+        default=None,
+        metadata={"help": "Licence of the weights as the Hub writes it, such as apache-2.0; by default the run's."},
+    )
     tag: str | None = field(
         default=None, metadata={"help": "Name that this revision of the model is given for good, such as v2."}
     )
@@ -67,6 +72,10 @@ class PublishArguments:
             raise ValueError(f"{needs} --repo, such as --repo me/kind-gpt2")
         if self.accept_bias is not None and not self.accept_bias.strip():
             raise ValueError("--accept_bias is empty; give the reason, which the card shows")
+        if self.license is not None and not LICENSE.fullmatch(self.license):
+            raise ValueError(
+                f"--license is {self.license!r}; give it as the Hub writes it, such as apache-2.0, mit or cc-by-nc-4.0"
+            )
         for repo in (self.repo, self.space, self.base_repo):
             if repo is not None:
                 validate_repo_id(repo)
@@ -110,6 +119,7 @@ def model_files(run: RunFolder, arguments: PublishArguments) -> Iterator[dict[st
             merged=arguments.merge,
             base_repo=base or arguments.base_repo,
             accept_bias=arguments.accept_bias,
+            license=arguments.license,
         )
         files = {"README.md": card.encode(), **files, "results.json": run.results_file}
         if run.bias_file.is_file():
@@ -155,6 +165,7 @@ def space_files(arguments: PublishArguments) -> dict[str, bytes | Path]:
         part = path.relative_to(PACKAGE)
         if path.is_file() and part.parts[0] not in ("samples", "starter") and path.suffix in PACKAGE_FILES:
             files[f"mh_support/{part.as_posix()}"] = path
+    files["LICENSE"] = PACKAGE.parent / "LICENSE"
     files["README.md"] = render_space_readme(arguments.space, arguments.repo).encode()
     files["settings.json"] = json.dumps({"model_name_or_path": arguments.repo}, indent=2).encode() + b"\n"
     _check_secrets(files)

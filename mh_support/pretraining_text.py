@@ -12,6 +12,7 @@ from typing import Any
 from mh_support.data.cleaning import clean_text
 from mh_support.data.privacy import scrub
 from mh_support.dialogue import Message
+from mh_support.extras import how_to_install
 
 PRACTICE = Path(__file__).resolve().parent / "practice" / "dialogues.jsonl"
 # A conversation with any of these is left out: what strangers say to each other online is not what to say to somebody
@@ -31,7 +32,7 @@ def read_chats() -> tuple[list[list[Message]], dict[str, int]]:
     """
     package = find_spec("chitchat_dataset")
     if package is None or package.origin is None:
-        raise ValueError("the text to train on is not installed; run: pip install 'mh-support[starter]'")
+        raise ValueError(f"the text to train on is not installed; {how_to_install('starter')}")
     raw = json.loads((Path(package.origin).parent / "dataset.json").read_text(encoding="utf-8"))
     kept: list[list[Message]] = []
     counts = {"conversations": len(raw), "unfit": 0, "too_short": 0, "kept": 0, "words": 0}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ class RunFolder:
 
 def new_run_path(model_name: str) -> Path:
     """Return a path under `runs/` that tells the time and the model, and that nothing stands at yet."""
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     first = RUNS / f"{stamp}-{Path(model_name).name}"
     others = (first.with_name(f"{first.name}-{number}") for number in count(2))
     return next(path for path in chain([first], others) if not path.exists())
@@ -123,4 +123,4 @@ def point_latest(run: RunFolder) -> None:
 
 def now() -> str:
     """Return the time in UTC, as ISO 8601 to the second."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")

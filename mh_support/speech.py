@@ -20,6 +20,8 @@ import numpy as np
 from scipy.io import wavfile
 from scipy.signal import resample_poly
 
+from mh_support.extras import how_to_install
+
 RATE = 16_000  # Samples a second, as every Whisper reads them.
 MAX_SECONDS = 120
 MIN_SECONDS = 0.2
@@ -132,7 +134,7 @@ class _Pipeline:
             return str(self._pipeline({"raw": samples, "sampling_rate": RATE}, **self._options)["text"]).strip()
 
 
-_INSTALL = "speech needs a package that is not installed; run: pip install 'mh-support[speech]'"
+_INSTALL = f"speech needs a package that is not installed; {how_to_install('speech')}"
 
 
 def _default_model() -> str:

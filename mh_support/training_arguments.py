@@ -85,6 +85,7 @@ class FinetuneArguments(TrainingArguments):
     dry_run: bool = field(default=False, metadata={"help": "Print what would be trained, and stop."})
 
     def __post_init__(self) -> None:
+        refuse_pushing(self)
         if not torch.cuda.is_available():
             self.use_cpu = True
         if self.bf16 is None:
@@ -118,3 +119,13 @@ class FinetuneArguments(TrainingArguments):
             self._n_gpu = 1
         # Where none is given transformers makes one up; here a run gets a name of its own when it starts.
         self.output_dir = output_dir
+
+
+def refuse_pushing(arguments: TrainingArguments) -> None:
+    """Raise ValueError if the Trainer is asked to push, which would go past every check that publishing makes."""
+    given = next((name for name in ("push_to_hub", "hub_model_id") if getattr(arguments, name)), None)
+    if given is not None:
+        raise ValueError(
+            f"--{given} would publish a model that nobody has scored; leave it out, and publish the finished run with "
+            "recipes/publish.py RUN --repo me/kind-gpt2"
+        )

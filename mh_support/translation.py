@@ -18,6 +18,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from mh_support.dialogue import Message, check_messages
+from mh_support.extras import how_to_install
 from mh_support.safety import Resources, check_reply
 from mh_support.support_bot import ReplyStream, SupportBot
 
@@ -105,7 +106,7 @@ class _Direction:
             tokenizer = AutoTokenizer.from_pretrained(name_or_path)
         except ImportError as error:
             raise ValueError(
-                "translation needs packages that are not installed; run: pip install 'mh-support[translation]'"
+                f"translation needs packages that are not installed; {how_to_install('translation')}"
             ) from error
         except (OSError, ValueError, KeyError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]

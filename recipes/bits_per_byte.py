@@ -1,6 +1,6 @@
 """Hold a run's bits a byte against an n-gram model and two compressors that have read the same text.
 
-pip install -e '.[starter]'
+pip install -c constraints.txt -e '.[starter]'
 python recipes/bits_per_byte.py runs/latest
 """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from mh_support.cli import ArgumentParser, run
 from mh_support.dialogue import Message
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     told: datetime | None = None
     messages: list[Message] = []
     while True:
-        notice = disclosure(told, now := datetime.now(timezone.utc), arguments.profile)
+        notice = disclosure(told, now := datetime.now(UTC), arguments.profile)
         if notice is not None:
             print(f"{notice}\n")
             if told is None:

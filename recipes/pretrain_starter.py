@@ -1,6 +1,6 @@
 """Train the starter model from scratch, as it comes with the package.
 
-pip install -e '.[starter]'
+pip install -c constraints.txt -e '.[starter]'
 python recipes/pretrain_starter.py
 python recipes/pretrain_starter.py --max_steps 20 --output_dir /tmp/starter
 """

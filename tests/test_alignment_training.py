@@ -222,7 +222,8 @@ def test_a_missing_trl_is_said_with_what_installs_it(monkeypatch, parents, gathe
         "mh_support.alignment.training_arguments.find_spec", lambda name: None if name == "trl" else found(name)
     )
     with pytest.raises(
-        ValueError, match=r"^learning from feedback needs TRL, .*; run: pip install 'mh-support\[align\]'"
+        ValueError,
+        match=r"^learning from feedback needs TRL, .* -c constraints\.txt -e '\.\[align\]'",
     ):
         check_trl()
 
@@ -245,6 +246,8 @@ def test_nothing_but_training_imports_trl(monkeypatch):
     [
         ({"per_device_train_batch_size": 1}, r"^per_device_train_batch_size is 1; KTO compares ratings within a batch"),
         ({"beta": 0.0}, r"^beta is 0.0; give more than 0"),
+        ({"push_to_hub": True}, r"^--push_to_hub would publish .* with recipes/publish\.py RUN --repo me/kind-gpt2$"),
+        ({"hub_model_id": "me/kind"}, r"^--hub_model_id would publish a model that nobody has scored; leave it out"),
         ({"max_length": 8}, r"^max_length is 8; a row needs at least 16 tokens$"),
     ],
 )

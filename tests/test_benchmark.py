@@ -414,9 +414,7 @@ def test_bad_arguments_are_refused(given, message):
 
 def test_without_trl_its_ways_are_refused_with_the_command_that_installs_it(monkeypatch, talk):
     monkeypatch.setattr(suite, "find_spec", lambda name: None)
-    message = (
-        r"^TRL is not installed; pip install 'mh-support\[benchmark\]', or --arms original ours_full ours_lora ours_"
-    )
+    message = r"^TRL is not installed; run: pip install -c constraints\.txt -e '\.\[benchmark\]', or give --arms "
     with pytest.raises(ValueError, match=message):
         run_benchmark(BenchmarkArguments(data=str(talk)))
 

@@ -493,6 +493,13 @@ def test_the_licence_of_the_run_is_the_cards(tmp_path: Path) -> None:
     assert "The licence of these weights is given as `cc-by-nc-4.0`." in text
 
 
+def test_a_licence_that_is_given_takes_its_place(tmp_path: Path) -> None:
+    text = write_card(make_run(tmp_path), "me/kind-gpt2", license="mit")
+
+    assert ModelCard(text).data.license == "mit"
+    assert "The licence of these weights is given as `mit`." in text
+
+
 def test_an_adapters_card(tmp_path: Path) -> None:
     text = write_card(make_run(tmp_path, run=LORA_RUN), "me/kind-gpt2-lora")
     data = ModelCard(text).data
@@ -914,6 +921,7 @@ def test_the_spaces_readme() -> None:
         "colorTo": "blue",
         "sdk": "gradio",
         "sdk_version": "6.31.0",
+        "python_version": "3.11",
         "app_file": "app.py",
         "license": "apache-2.0",
         "short_description": "Supportive chat for research. A program, not a person.",

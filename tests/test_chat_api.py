@@ -19,7 +19,7 @@ import mh_support.chat_api as chat_api
 import mh_support.support_bot as support_bot
 from mh_support.chat_api import mount_chat_api
 from mh_support.generation import generation_config
-from mh_support.safety import assess, crisis_reply, resources_for, safe_reply
+from mh_support.safety import NOTICE, assess, crisis_reply, resources_for, safe_reply
 from mh_support.support_bot import SupportBot
 from mh_support.translation import TranslatingBot, Untranslatable
 
@@ -139,7 +139,7 @@ def test_a_reply_is_the_bots(client, bot):
     assert answer.model == "starter"
     (choice,) = answer.choices
     assert (choice.message.role, choice.index) == ("assistant", 0)
-    assert answer.mh_support == {"kind": "model"}
+    assert answer.mh_support == {"kind": "model", "notice": NOTICE}
     greedy = generation_config(bot.tokenizer, max_new_tokens=40, do_sample=False, temperature=None, top_p=None)
     assert choice.message.content == "".join(bot.stream(LOW, config=greedy))
     tokens = len(bot.tokenizer(choice.message.content)["input_ids"])
@@ -176,7 +176,8 @@ def test_a_crisis_is_never_the_models_and_is_marked(client, scripted, stream):
     chunks = list(answer) if stream else [answer]
     texts = [choice.delta.content if stream else choice.message.content for c in chunks for choice in c.choices]
     assert "".join(text or "" for text in texts) == ANSWER
-    assert [chunk.mh_support for chunk in chunks] == [{"kind": "crisis"}] * len(chunks)
+    told = [{"kind": "crisis", "notice": NOTICE}, *[{"kind": "crisis"}] * (len(chunks) - 1)]
+    assert [chunk.mh_support for chunk in chunks] == told
     assert chunks[-1].choices[0].finish_reason == "stop"
     assert script.asked == []
 
@@ -184,7 +185,10 @@ def test_a_crisis_is_never_the_models_and_is_marked(client, scripted, stream):
 def test_a_reply_that_fails_the_check_is_replaced_and_marked(client, scripted):
     scripted("You have depression.")
     answer = ask(client, stop=["."])
-    assert (answer.choices[0].message.content, answer.mh_support) == (safe_reply(0), {"kind": "safe"})
+    assert (answer.choices[0].message.content, answer.mh_support) == (
+        safe_reply(0),
+        {"kind": "safe", "notice": NOTICE},
+    )
 
 
 def test_a_bot_that_translates_is_served_alike(bot):
@@ -199,7 +203,7 @@ def test_a_bot_that_translates_is_served_alike(bot):
         answer = ask(client, max_tokens=1)
     assert (answer.choices[0].message.content, answer.mh_support) == (
         "Bitte in anderen Worten.",
-        {"kind": "untranslated"},
+        {"kind": "untranslated", "notice": NOTICE},
     )
     assert answer.choices[0].finish_reason == "stop"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import runpy
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import pytest
 from transformers.utils import logging
 
 from mh_support.cli import ArgumentParser, one_line, run
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass
@@ -243,7 +246,27 @@ def test_help_names_every_option_and_exits_with_0(parser, capsys):
     assert all(word in text for word in ("--config FILE", "--output_dir", "Rate, in %.", "--colour"))
 
 
-RECIPES = sorted((Path(__file__).resolve().parent.parent / "recipes").glob("*.py"))
+def test_help_keeps_the_lines_of_the_description_and_ends_with_what_is_inherited(capsys):
+    with suppress(SystemExit):
+        runpy.run_path(str(ROOT / "recipes" / "finetune.py"))["main"](["--help"])
+    text = capsys.readouterr().out
+    head, ours, theirs = re.split(r"\n\n(?:options|options of transformers' TrainingArguments):\n", text)
+    commands = [line for line in head.splitlines() if line.startswith("python recipes/finetune.py ")]
+    assert len(commands) == 4 and head.startswith("usage: ") and head.count("\n") == 7
+    # A default that is set here makes an option the project's own.
+    for name in ("--config FILE", "--max_length", "--lora_r", "--dataset_name", "--learning_rate", "--output_dir"):
+        assert f"\n  {name}" in f"\n{ours}" and f"\n  {name}" not in theirs
+    assert "--weight_decay" in theirs and "--weight_decay" not in ours
+    assert "(default: 512)" in ours
+
+
+def test_the_usage_names_what_is_not_an_option(capsys):
+    with suppress(SystemExit):
+        runpy.run_path(str(ROOT / "recipes" / "score.py"))["main"](["--help"])
+    assert capsys.readouterr().out.splitlines()[0].endswith(" RUN [options]")
+
+
+RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -10,7 +10,7 @@ from mh_support.safety import NOTICE
 from mh_support.safety.disclosure import BREAK, PROFILES, REMINDER, disclosure
 from mh_support.safety.reply_check import check_reply
 
-START = datetime(2026, 1, 1, 22, 30, tzinfo=timezone.utc)
+START = datetime(2026, 1, 1, 22, 30, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 
 

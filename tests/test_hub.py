@@ -331,13 +331,15 @@ def test_a_dry_run_lists_the_files_and_shows_the_card_and_sends_nothing(publish,
     assert dry.out.split()[:2] == ["me/kind", "bytes"]
     size = (trained.full.model / "model.safetensors").stat().st_size
     assert re.search(rf"^model\.safetensors +{size:,}$", dry.out, re.MULTILINE)
-    assert "\n---\nlanguage: en\n" in dry.out and "\n# kind\n" in dry.out
+    assert "\n---\nlanguage: en\n" in dry.out and "\nlicense: other\n" in dry.out and "\n# kind\n" in dry.out
     assert re.search(r"^me/chat +bytes\n", dry.out, re.MULTILINE)
     assert re.search(r"^mh_support/support_bot\.py +[\d,]+$", dry.out, re.MULTILINE)
     publish(trained.full.path, "--repo", "me/kind")
     listed = set(re.findall(r"^([\w.]+) +[\d,]+$", dry.out.partition("\n---\n")[0], re.MULTILINE))
     assert listed == FULL
     assert files(hub)["README.md"].decode() in dry.out
+    dry = publish(trained.full.path, "--repo", "me/kind", "--license", "apache-2.0", "--dry_run", token="")
+    assert "\nlicense: apache-2.0\n" in dry.out
 
 
 def test_a_bias_result_goes_along_with_the_reason_it_was_accepted_for_and_goes_with_it(publish, hub, trained, copy):
@@ -476,6 +478,7 @@ def test_a_token_in_a_file_is_refused_and_not_repeated(publish, hub, trained, co
         (["--repo", "me/kind", "--base_repo", "gpt"], "gpt lacks its owner; give it as owner/name, such as me/gpt"),
         (["--repo", "me/kind/x"], "Repo id must be in the form 'repo_name' or 'namespace/repo_name': 'me/kind/x'."),
         (["--repo", "me/kind", "--accept_bias", " "], "--accept_bias is empty; give the reason, which the card shows"),
+        (["--repo", "me/kind", "--license", "Apache 2.0"], "--license is 'Apache 2.0'; give it as the Hub writes it"),
         (["--repo", "me/kind", "--merge"], "is a full model, there is nothing to merge; leave out --merge"),
     ],
 )  # fmt: skip
@@ -748,7 +751,8 @@ def test_a_space_holds_the_app_the_package_and_the_models_name(publish, hub, tra
     assert titles(hub, "me/chat", "space") == ["Publish with mh-support", "initial commit"]
     there = files(hub, "me/chat", "space")
     top = {name for name in there if "/" not in name}
-    assert top == {"README.md", "app.py", "requirements.txt", "settings.json"}
+    assert top == {"LICENSE", "README.md", "app.py", "requirements.txt", "settings.json"}
+    assert there["LICENSE"] == (ROOT / "LICENSE").read_bytes()
     assert json.loads(there["settings.json"]) == {"model_name_or_path": "me/kind"}
     package = {name for name in there if "/" in name}
     expected = {
@@ -761,7 +765,7 @@ def test_a_space_holds_the_app_the_package_and_the_models_name(publish, hub, tra
     for name in [*package, "app.py", "requirements.txt"]:
         assert there[name] == (ROOT / name if "/" in name else ROOT / "space" / name).read_bytes()
     assert {"mh_support/__init__.py", "mh_support/safety/__init__.py"} < package
-    others = [name for name in there if Path(name).suffix not in (".py", ".json", ".txt", ".md", ".typed")]
+    others = [name for name in there if Path(name).suffix not in ("", ".py", ".json", ".txt", ".md", ".typed")]
     assert sorted(name for name in others if not name.startswith("mh_support/chat_page/")) == [
         "mh_support/rating/report.html",
         "mh_support/safety/crisis_classifier.safetensors",
@@ -780,6 +784,7 @@ def test_a_spaces_header_is_what_the_hub_asks_for(publish, hub, trained):
         "colorTo": "blue",
         "sdk": "gradio",
         "sdk_version": installed["gradio"],
+        "python_version": "3.11",
         "app_file": "app.py",
         "license": "apache-2.0",
         "short_description": "Supportive chat for research. A program, not a person.",

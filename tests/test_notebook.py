@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
@@ -143,6 +144,13 @@ def test_the_committed_notebook_is_clean() -> None:
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
     assert first.metadata.tags == ["parameters"]
     assert re.findall(r"^(\w+) = (\d+)", first.source, re.MULTILINE) == [("MAX_STEPS", "60"), ("LIMIT", "12")]
+
+
+def test_it_names_the_epochs_of_the_demo() -> None:
+    epochs = yaml.safe_load((NOTEBOOK.parent / "configs" / "demo.yaml").read_text(encoding="utf-8"))["num_train_epochs"]
+    word = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")[epochs]
+
+    assert f"`recipes/configs/demo.yaml` trains {word} epochs" in cell_named(committed(), "parameters-text").source
 
 
 def test_it_says_what_it_is_for_and_where_to_turn() -> None:

@@ -54,7 +54,7 @@ def test_conversations_are_sifted_and_counted(corpus: Path) -> None:
 
 def test_without_the_package_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretraining_text, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'mh-support\[starter\]'"):
+    with pytest.raises(ValueError, match=r"pip install -c constraints\.txt -e '\.\[starter\]'"):
         read_chats()
 
 
@@ -128,6 +128,9 @@ def test_the_same_command_writes_the_same_weights(corpus: Path) -> None:
 def test_the_card_of_the_starter_that_comes_with_the_package_is_of_its_training() -> None:
     training = json.loads((STARTER / "training.json").read_text(encoding="utf-8"))
     assert (STARTER / "README.md").read_text(encoding="utf-8") == render_starter_card(training)
+    card = " ".join((STARTER / "README.md").read_text(encoding="utf-8").split())
+    assert "For research and education" in card and "never a > replacement for professional care" in card
+    assert "call your local emergency number" in card and "findahelpline.com" in card
     assert (STARTER / "model.safetensors").stat().st_size <= 20e6
     _, counts = read_practice()
     assert {key: training["practice"][key] for key in counts} == counts

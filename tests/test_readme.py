@@ -71,6 +71,12 @@ def test_the_two_commands_are_targets_of_the_makefile() -> None:
     assert set(asked) <= set(targets)
 
 
+def test_the_environment_to_activate_is_the_one_they_make() -> None:
+    (folder,) = re.findall(r"^VENV +:= (\S+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    place = README.index(f"`source {folder}/bin/activate`")
+    assert README.index("make test ") < place < README.index("python recipes/")
+
+
 @pytest.fixture(scope="module")
 def outputs(workplace: Path) -> dict[str, str]:
     """What each command but the app's printed, run in the order given."""

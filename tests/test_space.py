@@ -16,7 +16,7 @@ import threading
 import wave
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
-from importlib.metadata import requires
+from importlib.metadata import metadata, requires
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +24,7 @@ import gradio as gr
 import httpx
 import pytest
 import torch
+import yaml
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from gradio_client.utils import QueueError
@@ -33,6 +34,7 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from openai import AuthenticationError, OpenAI
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from page_fixtures import CRISIS, PIECES, REPLY, ScriptedBot, assistant, serving, until, user  # noqa: F401
 from training_fixtures import one_thread, save_model  # noqa: F401
@@ -40,6 +42,7 @@ from training_fixtures import one_thread, save_model  # noqa: F401
 import mh_support.chat_page.replies
 import mh_support.chat_page.server
 import mh_support.cli
+from mh_support.card import render_space_readme
 from mh_support.chat_page import build_server, launch
 from mh_support.chat_page.texts import CONSENT, crisis_message, languages
 from mh_support.feedback import FeedbackStore, read_feedback
@@ -250,7 +253,12 @@ def test_settings_hold_for_one_request(client, bot):
 @pytest.mark.parametrize(
     ("messages", "settings", "said"),
     [
-        ([user("x" * 8001)], {}, "a message has 8001 characters; the most is 4000: send it in parts"),
+        ([user("x" * 4001)], {}, "a message has 4001 characters; the most is 4000: send it in parts"),
+        (
+            [user("x" * 4000)] * 3,
+            {},
+            "one speaker's messages in a row have 12002 characters; the most is 8000: start a new conversation",
+        ),
         ([user("x")] * 401, {}, "the conversation has 401 messages; the most is 400: start a new one"),
         ([user(" \n")], {}, "the conversation does not end with something the person said; add a user message"),
         (
@@ -269,6 +277,12 @@ def test_what_is_out_of_bounds_is_said_in_one_line(tiny_tokenizer, messages, set
     bot.stream = lambda conversation, config: SupportBot.stream(bot, conversation)
     with pytest.raises(gr.Error, match=rf"^['\"]{re.escape(said)}"):
         next(answer_of(bot)(messages, **settings))
+
+
+def test_a_message_as_long_as_the_page_takes_is_answered_after_another_too(tiny_tokenizer):
+    bot = ScriptedBot(tiny_tokenizer)
+    list(answer_of(bot)([user("Hello."), assistant("Hello."), user("a" * 3990 + " " * 20), user("b" * 4000)]))
+    assert bot.asked == [[user("Hello."), assistant("Hello."), user("a" * 3990 + "\n" + "b" * 4000)]]
 
 
 def test_a_megabyte_and_ten_thousand_turns_are_answered_and_the_next_person_is_served(client, bot):
@@ -667,6 +681,27 @@ def test_a_crisis_model_joins_ours_and_replies_are_counted(monkeypatch, launched
         app.main(["--model", str(model), "--crisis_labels", "LABEL_1=suicide"])
 
 
+@pytest.mark.parametrize("label", ["suicide", "=suicide", "LABEL_1=", "LABEL_1:suicide"])
+def test_a_label_that_cannot_be_understood_is_said(label):
+    with pytest.raises(ValueError, match=rf"^--crisis_labels {label} is not LABEL=CATEGORY; give such as LABEL_1"):
+        app.classifiers("me/crisis", ["LABEL_2=abuse", label])
+
+
+def test_a_spaces_labels_are_parted_by_commas(monkeypatch):
+    asked = []
+    monkeypatch.setattr(app.HubClassifier, "from_pretrained", lambda *given: asked.append(given))
+    monkeypatch.setenv("CRISIS_LABELS", "LABEL_1=suicide, LABEL_2=self-harm,")
+    app.classifiers("me/crisis", app.parser().parse_args([]).crisis_labels)
+    assert asked == [("me/crisis", {"LABEL_1": "suicide", "LABEL_2": "self-harm"})]
+
+
+def test_the_card_of_a_space_names_every_variable_that_the_app_reads():
+    settings = render_space_readme("me/chat", "me/kind").split("## Settings")[1].split("## Run it yourself")[0]
+    read = set(re.findall(r'variable\("([A-Z_]+)"\)', APP.read_text(encoding="utf-8")))
+    assert {"COUNTS", "CRISIS_MODEL", "CRISIS_LABELS", "API_KEY"} < read
+    assert read - {*re.findall(r"\b[A-Z_]{4,}\b", settings)} == set()
+
+
 def test_a_model_that_is_not_there_is_said_before_anything_is_served(launched):
     with pytest.raises(ValueError, match=r"^no tokenizer can be loaded from \./no-such-model \("):
         app.main(["--model", "./no-such-model"])
@@ -755,8 +790,8 @@ def test_the_mcp_tool_needs_its_package(model, capfd, monkeypatch):
     monkeypatch.setattr(mh_support.chat_page.server, "find_spec", lambda name: None)
     with pytest.raises(SystemExit):
         mh_support.cli.run(lambda: app.main(["--model", str(model), "--port", str(free_port()), "--mcp"]))
-    said = "error: the MCP server needs a package that is not installed; run: pip install 'mh-support[mcp]'\n"
-    assert capfd.readouterr().err.endswith(said)
+    said = "the MCP server needs a package that is not installed; run: pip install -c constraints.txt -e '.[mcp]'"
+    assert capfd.readouterr().err.endswith(f"error: {said}\n")
 
 
 def test_a_crisis_over_mcp_is_answered_as_everywhere_and_so_is_all_else(serve, tiny_tokenizer):
@@ -776,6 +811,7 @@ def test_a_crisis_over_mcp_is_answered_as_everywhere_and_so_is_all_else(serve, t
 
     (tool,), (reply, urgent, refused) = asyncio.run(visit())
     assert tool.name == "chat" and "behind the crisis check and the check of replies" in tool.description
+    assert NOTICE in tool.description
     assert tool.inputSchema["required"] == ["messages"]
     expected = crisis_reply(assess([user(CRISIS)]), resources_for("GB"), 0)
     assert ast.literal_eval(reply.content[0].text) == {"kind": "model", "text": REPLY, "proof": ""}
@@ -869,6 +905,14 @@ REQUIREMENTS = pins(APP.with_name("requirements.txt"))
 def test_it_asks_for_the_versions_that_the_tests_ran_with():
     assert REQUIREMENTS
     assert REQUIREMENTS.items() <= pins(ROOT / "constraints.txt").items()
+
+
+def test_a_space_runs_the_python_that_they_need():
+    header = yaml.safe_load(render_space_readme("me/chat", "me/kind").split("---\n")[1])
+    newest = f"{header['python_version']}.99"  # A Space takes the last release of the version it is told.
+    needed = {name: metadata(name)["Requires-Python"] for name in closure(REQUIREMENTS)}
+    assert {name: said for name, said in needed.items() if said and newest not in SpecifierSet(said)} == {}
+    assert [name for name in REQUIREMENTS if needed[name] and "3.10.99" not in SpecifierSet(needed[name])]
 
 
 IMPORT_SCRIPT = """

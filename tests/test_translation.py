@@ -325,5 +325,5 @@ def test_what_to_install_is_said(translation_folders, monkeypatch):
         raise ImportError("MarianTokenizer requires the SentencePiece library")
 
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", missing)
-    with pytest.raises(ValueError, match=r"^translation needs packages .* pip install 'mh-support\[translation\]'$"):
+    with pytest.raises(ValueError, match=r"^translation needs packages .* -c constraints\.txt -e '\.\[translation\]'$"):
         Translator.from_pretrained(*translation_folders)

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from mh_support.extras import how_to_install
 from mh_support.modeling import supports_bf16
+from mh_support.training_arguments import refuse_pushing
 
 
 @dataclass
@@ -52,6 +54,7 @@ class AlignmentArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        refuse_pushing(self)
         if not torch.cuda.is_available():
             self.use_cpu = True
         if self.bf16 is None:
@@ -86,6 +89,4 @@ class AlignmentArguments(TrainingArguments):
 def check_trl() -> None:
     """Raise ValueError, with the command that installs it, if TRL is missing."""
     if find_spec("trl") is None:
-        raise ValueError(
-            "learning from feedback needs TRL, which is not installed; run: pip install 'mh-support[align]'"
-        )
+        raise ValueError(f"learning from feedback needs TRL, which is not installed; {how_to_install('align')}")

@@ -41,6 +41,7 @@ from mh_support.benchmark.training import (
     read_dialogues,
 )
 from mh_support.dialogue import encode_dialogue
+from mh_support.extras import how_to_install
 from mh_support.files import write_json
 from mh_support.modeling import STARTER, load_tokenizer, supports_bf16
 
@@ -111,7 +112,7 @@ def run_benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
     needs_trl = "training" in arguments.parts and any(ARMS[arm].library == "trl" for arm in arguments.arms)
     if needs_trl and find_spec("trl") is None:
         ours = " ".join(name for name, arm in ARMS.items() if arm.library != "trl")
-        raise ValueError(f"TRL is not installed; pip install 'mh-support[benchmark]', or --arms {ours}")
+        raise ValueError(f"TRL is not installed; {how_to_install('benchmark')}, or give --arms {ours}")
     results: dict[str, Any] = {"machine": _machine(), "arguments": asdict(arguments)}
     output = Path(arguments.output_dir)
     with tempfile.TemporaryDirectory(prefix="mh_support_benchmark_") as scratch:

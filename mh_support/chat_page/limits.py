@@ -7,9 +7,10 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from mh_support.dialogue import Message, check_messages
+from mh_support.dialogue import Message, check_messages, text_of
 
 MAX_CHARACTERS = 4000  # Of one message, as the page's text box counts them.
+MAX_IN_A_ROW = 2 * MAX_CHARACTERS  # Of the messages of one speaker in a row, which are read as one.
 MAX_MESSAGES = 400
 
 Scope = MutableMapping[str, Any]
@@ -62,9 +63,15 @@ def checked_conversation(messages: Any) -> list[Message]:
     if isinstance(messages, list) and len(messages) > MAX_MESSAGES:
         raise ValueError(f"the conversation has {len(messages)} messages; the most is {MAX_MESSAGES}: start a new one")
     conversation = check_messages(messages)
-    longest = max((len(message["content"]) for message in conversation), default=0)
-    if longest > 2 * MAX_CHARACTERS:  # Two messages of one speaker in a row are one.
+    longest = max((len(text_of(message["content"]).strip()) for message in messages), default=0)
+    if longest > MAX_CHARACTERS:
         raise ValueError(f"a message has {longest} characters; the most is {MAX_CHARACTERS}: send it in parts")
+    longest = max((len(message["content"]) for message in conversation), default=0)
+    if longest > MAX_IN_A_ROW:
+        raise ValueError(
+            f"one speaker's messages in a row have {longest} characters; the most is {MAX_IN_A_ROW}: start a new "
+            "conversation"
+        )
     return [{"role": message["role"], "content": _plain(message["content"])} for message in conversation]
 
 

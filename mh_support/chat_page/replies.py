@@ -42,6 +42,10 @@ def chat_function(
     ) -> Iterator[dict[str, str]]:
         """Reply to a conversation, growing piece by piece, behind the crisis check and the check of replies.
 
+        Whoever reads the reply must be told: I am a computer program, not a human or a therapist, made for research and
+        education, and I cannot replace professional care. If you or somebody else is in danger, please call your local
+        emergency number now.
+
         Args:
             messages: the conversation as {"role": "user" or "assistant", "content": text}, the person's turn last.
             temperature: from 0.1 (predictable) to 1.5 (varied).

@@ -28,6 +28,7 @@ from mh_support.chat_page.ratings import add_ratings
 from mh_support.chat_page.recordings import MAX_SECONDS, add_recordings
 from mh_support.chat_page.replies import add_crisis, chat_function
 from mh_support.chat_page.texts import CONSENT, help_by_country, languages, preferred
+from mh_support.extras import how_to_install
 from mh_support.safety.disclosure import profile_named
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def launch(
         ValueError: `mcp` is asked for and its package is not installed, or Gradio cannot start it.
     """
     if mcp and find_spec("mcp") is None:  # Gradio itself would go on without it.
-        raise ValueError("the MCP server needs a package that is not installed; run: pip install 'mh-support[mcp]'")
+        raise ValueError(f"the MCP server needs a package that is not installed; {how_to_install('mcp')}")
     _, address, _ = server.launch(
         server_name=host,
         server_port=port,

@@ -231,7 +231,7 @@ def _paired_sums(
     shape_a, shape_b = np.shape(statistics_a), np.shape(statistics_b)
     if shape_a != shape_b:
         raise ValueError(f"the statistics have the shapes {shape_a} and {shape_b}; give both for the same items")
-    return _group_sums(statistics_a, groups), _group_sums(statistics_b, groups)
+    return added_up(statistics_a, groups), added_up(statistics_b, groups)
 
 
 def _merged(

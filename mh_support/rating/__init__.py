@@ -2,6 +2,8 @@
 
 from importlib.util import find_spec
 
+from mh_support.extras import how_to_install
+
 LIBRARIES = ("choix", "gradio", "krippendorff", "pingouin", "statsmodels")
 
 
@@ -9,6 +11,4 @@ def check_installed() -> None:
     """Raise ValueError if a library that only ratings need is missing."""
     missing = [name for name in LIBRARIES if find_spec(name) is None]
     if missing:
-        raise ValueError(
-            f"what ratings need is not installed ({', '.join(missing)}); run: pip install 'mh-support[rating]'"
-        )
+        raise ValueError(f"what ratings need is not installed ({', '.join(missing)}); {how_to_install('rating')}")

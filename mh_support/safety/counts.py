@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mh_support.files import read_json, write_json
@@ -29,7 +29,7 @@ class ReplyCounts:
 
     def add(self, kind: str, *details: str) -> None:
         """Count one reply of a kind, and each detail of it."""
-        today = datetime.now(timezone.utc).date().isoformat()
+        today = datetime.now(UTC).date().isoformat()
         with self._lock:
             day = self._days.setdefault(today, Counter())
             day[kind] += 1
