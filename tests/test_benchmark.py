@@ -247,7 +247,8 @@ def test_serving_by_how_many_are_served(tmp_path):
         ["ours, one batch", "16", "100", "100.0 to 100.0", "160.0", "160.0 to 160.0", "64.06", "1.00 GB"],
     ]
     missing = "CTranslate2, one batch, fp32; CTranslate2, one batch, int8. CTranslate2 is not installed; run: "
-    assert tables({"serving": summary}).endswith(f"\nleft out: {missing}pip install 'mh-support[benchmark]'")
+    install = "pip install -c constraints.txt -e '.[benchmark]'"
+    assert tables({"serving": summary}).endswith(f"\nleft out: {missing}{install}")
     every = {**summary, "ctranslate2": summary["alone"], "ctranslate2_int8": summary["alone"]}
     assert "left out" not in tables({"serving": every})
     assert draw_serving(summary, tmp_path / "serving.png").read_bytes().startswith(b"\x89PNG")
@@ -417,6 +418,15 @@ def test_without_trl_its_ways_are_refused_with_the_command_that_installs_it(monk
     message = r"^TRL is not installed; run: pip install -c constraints\.txt -e '\.\[benchmark\]', or give --arms "
     with pytest.raises(ValueError, match=message):
         run_benchmark(BenchmarkArguments(data=str(talk)))
+
+
+def test_without_psutil_preparation_is_refused_before_anything_is_measured(monkeypatch, talk, tmp_path):
+    monkeypatch.setattr(suite, "find_spec", lambda name: None)
+    arguments = BenchmarkArguments(data=str(talk), parts=["preparation", "import"], output_dir=str(tmp_path / "out"))
+    message = r"^psutil is not installed; run: pip install .* -e '\.\[benchmark\]', or give --parts import$"
+    with pytest.raises(ValueError, match=message):
+        run_benchmark(arguments)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_quick_look_is_the_training_table_alone():

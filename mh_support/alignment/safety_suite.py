@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from mh_support.files import packaged_json
 from mh_support.generation import generate_replies, generation_config
 from mh_support.safety.echoes import Echoes
 from mh_support.safety.fitness import why_unfit
@@ -39,7 +38,7 @@ class SuiteResult:
 @cache
 def prompts() -> tuple[tuple[str, str], ...]:
     """Return the prompts, each with its kind. None is a crisis: what a person says in one, no model answers."""
-    table = json.loads((files("mh_support.alignment") / "prompts.json").read_text(encoding="utf-8"))
+    table = packaged_json("mh_support.alignment", "prompts.json")
     return tuple((kind, prompt) for kind, said in table.items() for prompt in said)
 
 

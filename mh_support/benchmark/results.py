@@ -16,6 +16,7 @@ from mh_support.benchmark.serving import WAYS as SERVING_WAYS
 from mh_support.benchmark.training import ARMS, TrainingSetup, needed_operations
 from mh_support.data.report import table
 from mh_support.drawing import AMBER, BLUE, GREEN, GREY, frame, new_figure, save
+from mh_support.extras import how_to_install
 
 # Two ways whose losses differ by more than this, relative, at any step do not train the same.
 SAME_LOSS = 0.01
@@ -247,9 +248,7 @@ def _serving_table(serving: dict[str, Any]) -> str:
     notes = "perplexity: of dialogues of the data to the starter, run the same way."
     missing = [label for way, label in SERVING_WAYS.items() if way.startswith("ctranslate2") and way not in serving]
     if missing:
-        notes += (
-            f"\nleft out: {'; '.join(missing)}. CTranslate2 is not installed; run: pip install 'mh-support[benchmark]'"
-        )
+        notes += f"\nleft out: {'; '.join(missing)}. CTranslate2 is not installed; {how_to_install('benchmark')}"
     return f"{table(rows)}\n\n{notes}"
 
 

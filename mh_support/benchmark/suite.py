@@ -107,12 +107,15 @@ def run_benchmark(arguments: BenchmarkArguments) -> dict[str, Any]:
     """Measure, and write `benchmark.json` and a picture each of training, generation and serving to the output folder.
 
     Raises:
-        ValueError: TRL is not installed and one of its ways is asked for, or there is too little data.
+        ValueError: TRL or psutil is not installed and asked for, or there is too little data.
     """
     needs_trl = "training" in arguments.parts and any(ARMS[arm].library == "trl" for arm in arguments.arms)
     if needs_trl and find_spec("trl") is None:
         ours = " ".join(name for name, arm in ARMS.items() if arm.library != "trl")
         raise ValueError(f"TRL is not installed; {how_to_install('benchmark')}, or give --arms {ours}")
+    if "preparation" in arguments.parts and find_spec("psutil") is None:
+        others = " ".join(part for part in arguments.parts if part != "preparation")
+        raise ValueError(f"psutil is not installed; {how_to_install('benchmark')}, or give --parts {others}")
     results: dict[str, Any] = {"machine": _machine(), "arguments": asdict(arguments)}
     output = Path(arguments.output_dir)
     with tempfile.TemporaryDirectory(prefix="mh_support_benchmark_") as scratch:
