@@ -43,7 +43,7 @@ __all__ = ["Encoded", "FinetuneArguments", "Plan", "describe", "describe_rows", 
 NOT_OF_THE_RESULT = frozenset(
     {
         *("output_dir", "frozen_prefix_dir", "resume", "dry_run", "disable_tqdm", "num_proc"),
-        *("log_level", "log_level_replica", "local_rank", "logging_dir"),
+        *("log_level", "log_level_replica", "local_rank", "logging_dir", "ddp_find_unused_parameters"),
     }
 )
 

@@ -288,7 +288,9 @@ def test_a_new_model_is_held_against_the_first_too_whose_figures_are_measured_on
     measured = []
     measure = gate.Yardstick.measure
     monkeypatch.setattr(
-        gate.Yardstick, "measure", lambda self, model, name: measured.append(name) or measure(self, model, name)
+        gate.Yardstick,
+        "measure",
+        lambda self, run, model, name: measured.append(name) or measure(self, run, model, name),
     )
     write_json(first.file, {**kept, "likelihood": [[nats / 2, *rest] for nats, *rest in kept["likelihood"]]})
     bounds = GateArguments(**{**LOOSE, "max_perplexity_rise": 0.5})

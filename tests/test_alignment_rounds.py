@@ -340,7 +340,7 @@ def test_what_learned_from_simulated_people_says_so_for_good(place, align, monke
         return [GeneratedReply(texts[number % 2], True) for number in range(len(conversations))]
 
     monkeypatch.setattr("mh_support.alignment.simulation.generate_replies", replies)
-    given = {"feedback": None, "simulate": "true", "simulated_people": 12}
+    given = {"feedback": None, "simulate": "true", "simulated_people": 12, "held_out": 0.5}
     assert align(**given).code == 0
     home = place / "first-aligned-simulated"
     run = RunFolder.open(home / "rounds" / "0001")

@@ -155,7 +155,7 @@ def test_attackers_are_counted_among_honest_people(run, questions, tmp_path, cap
     monkeypatch.setattr("mh_support.alignment.sieve.assess", partial(assess, classifiers=()))
     monkeypatch.setattr("mh_support.alignment.rounds.align", lambda *given, **more: (_ for _ in ()).throw(ValueError))
     least = ["--min_ratings", "10", "--min_people", "3", "--min_held_out_people", "2"]
-    attack = ["--simulate", "true", "--simulated_attack", "all", "--simulated_people", "8"]
+    attack = ["--simulate", "true", "--simulated_attack", "all", "--simulated_people", "8", "--held_out", "0.5"]
     with pytest.raises(ValueError):
         load_recipe("align").main([str(run.path), *attack, *least, "--output_dir", str(tmp_path / "home")])
     printed = capsys.readouterr().out
@@ -176,7 +176,7 @@ def test_the_line_on_attackers():
 
 
 def test_the_seed_says_which_simulated_people_judge(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("mh_support.alignment.simulation.simulate", lambda *given, **options: None)
+    monkeypatch.setattr("mh_support.alignment.simulation.simulate", lambda *given, **options: [])
     secrets = []
     monkeypatch.setattr("mh_support.alignment.rounds.Aligner.run", lambda self: secrets.append(self.home.secret()))
     for number, seed in enumerate((1, 1, 2)):

@@ -52,7 +52,7 @@ def gather(folder, method: str, tokenizer: Any) -> Feedback:
         ]
     path = write_feedback(folder / f"{method}.jsonl", records)
     arguments = FeedbackArguments(feedback=[str(path)], method=method)
-    return collect(arguments, fitting(tokenizer, 128))
+    return collect(arguments, fitting(tokenizer, 128), secret=b"secret 2")
 
 
 @pytest.fixture(scope="module")
