@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from mh_support.files import read_json, write_json
 
@@ -72,6 +76,28 @@ class RunFolder:
                 raise ValueError(
                     f"{self.path} is not a run folder and holds {strangers[0]}; give --output_dir a new or empty folder"
                 )
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from training here meanwhile; it ends with the process, however that ends.
+
+        Raises:
+            ValueError: another process is at it.
+        """
+        self.check_free()
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = self.path / ".lock"
+        try:
+            with FileLock(lock, blocking=False):
+                try:
+                    yield
+                finally:
+                    if not self.started:  # What was refused leaves nothing.
+                        lock.unlink(missing_ok=True)
+                        with suppress(OSError):
+                            self.path.rmdir()
+        except Timeout as error:
+            raise ValueError(f"another process trains in {self.path}; wait for it, or stop it") from error
 
     def record(self) -> dict[str, Any]:
         """Return `run.json`.

@@ -6,6 +6,7 @@ import json
 import platform
 import shutil
 import tempfile
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import asdict
 from importlib.metadata import version
@@ -57,11 +58,20 @@ def finetune(
     ends with.
 
     Raises:
-        ValueError: bad arguments or data, a folder that is no run, or a run whose arguments or data differ.
+        ValueError: bad arguments or data, a folder that is no run or that another process works in, or a run whose
+            arguments or data differ.
     """
     # What is filled in below is this call's own: the caller may call again with the same arguments.
     arguments = copy(arguments)
     run = _run_folder(model_arguments, arguments)
+    works = arguments.process_index == 0 and not arguments.dry_run
+    with run.alone() if works else nullcontext():
+        return _work(run, model_arguments, data_arguments, arguments)
+
+
+def _work(
+    run: RunFolder, model_arguments: ModelArguments, data_arguments: DataArguments, arguments: FinetuneArguments
+) -> RunFolder | None:
     asked = _asked(model_arguments, data_arguments, arguments)
     if not arguments.dry_run:
         run.check_free()

@@ -120,7 +120,7 @@ CHECKPOINT_FILES = TOKENIZER_FILES | {
 def test_a_run_folder_is_whole_and_holds_nothing_else(full):
     record = full.run.record()["training"]
     kept = {record["best_step"], 12} if record["best_step"] != 12 else {8, 12}
-    expected = {"run.json", "data_report.json", "log_history.json", "emissions.json"}
+    expected = {".lock", "run.json", "data_report.json", "log_history.json", "emissions.json"}
     expected |= {f"data/{split}.jsonl" for split in ("train", "validation", "test")}
     expected |= {f"checkpoints/checkpoint-{step}/{name}" for step in kept for name in CHECKPOINT_FILES}
     expected |= {f"model/{name}" for name in TOKENIZER_FILES}
@@ -685,6 +685,17 @@ def test_an_empty_folder_is_taken(tmp_path, model, data):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".keep").touch()
     assert train(tmp_path / "run", model, data, max_steps=1).record()["finished"] is not None
+
+
+def test_a_run_that_somebody_is_at_is_left_to_them(tmp_path, model, data):
+    folder = tmp_path / "run"
+    with (
+        RunFolder(folder).alone(),
+        pytest.raises(ValueError, match=r"^another process trains in .*run; wait for it, or"),
+    ):
+        train(folder, model, data)
+    assert not folder.exists()
+    assert train(folder, model, data, max_steps=1).record()["finished"] is not None
 
 
 def test_other_arguments_are_refused_by_name(full):

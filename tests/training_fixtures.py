@@ -27,7 +27,7 @@ _NOUNS = (
 WORDS = _NOUNS.split()
 # What a finished run leaves in its folder.
 RUN_FILES = [
-    *("checkpoints", "data", "data_report.json", "emissions.json", "log_history.json", "model", "run.json"),
+    *(".lock", "checkpoints", "data", "data_report.json", "emissions.json", "log_history.json", "model", "run.json"),
     "tensorboard",
 ]
 # Twelve steps, looked at and saved three times, in a second or two.
