@@ -752,7 +752,8 @@ def test_replies_are_written_in_bf16_where_the_processor_does(
     ((bot, options),) = served
     assert {weight.dtype for weight in bot.batcher.model.parameters()} == {dtype}
     messages = [{"role": "user", "content": "I feel alone."}]
-    assert "".join(bot.batcher.stream(messages, bot.config))
+    for _ in bot.batcher.stream(messages, bot.config):  # Random weights may have nothing to say.
+        pass
     # Ratings are of the model that was trained, however it is rounded where it is served.
     assert options["feedback"]._model["fingerprint"] == app.state_fingerprint(load_model(str(model)))
 
