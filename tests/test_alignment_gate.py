@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from training_fixtures import one_thread, save_model, train, write_csv  # noqa: F401
 
+import mh_support.alignment.figures as figures
 import mh_support.alignment.gate as gate
 from mh_support.alignment.figures import FirstModel
 from mh_support.alignment.gate import Findings, GateArguments, Verdict, judge, paired_newcombe_interval
@@ -270,7 +271,7 @@ def test_judging_writes_the_verdict_and_the_replies(runs, first):
     assert verdict.table().splitlines()[0].split() == ["gate", "old", "new", "change", "must", "be", "holds"]
 
 
-def test_a_new_model_is_held_against_the_first_too_whose_figures_are_measured_once(runs, first, monkeypatch):
+def test_a_new_model_is_held_against_the_first_too_whose_figures_are_measured_once(runs, first, tmp_path, monkeypatch):
     old, new = runs["second"], runs["third"]
     bias = Findings(old=found(2), new=found(2), first=found(1))
     verdict = judge(old, new, held_out(new), GateArguments(**LOOSE), first, bias=bias)
@@ -302,6 +303,13 @@ def test_a_new_model_is_held_against_the_first_too_whose_figures_are_measured_on
     # Figures that were measured in another way are not compared.
     judge(old, new, held_out(new), GateArguments(**{**LOOSE, "suite_tokens": 3}), first)
     assert measured == ["old", "new", "the first model", "old", "new"]
+    # Nor are those that another check of replies was asked about.
+    other = tmp_path / "safety"
+    other.mkdir()
+    (other / "reply_check.json").write_text("{}")
+    monkeypatch.setattr(figures, "SAFETY", other)
+    judge(old, new, held_out(new), GateArguments(**{**LOOSE, "suite_tokens": 3}), first)
+    assert measured[5:] == ["the first model", "old", "new"]
 
 
 def test_the_old_model_does_not_replace_the_new_one(runs, first):
