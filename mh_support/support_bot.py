@@ -1,7 +1,7 @@
 """The one reply path: whatever answers a person goes through `SupportBot`.
 
 First the conversation is looked at for a crisis, and in one the reply is never the model's. Otherwise the model writes,
-and each sentence is checked before it is shown.
+and each sentence is checked before it is shown. A model of which too much is refused is asked no more.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mh_support.dialogue import Message, check_messages
-from mh_support.generation import generation_config, stream_reply
+from mh_support.generation import generate_replies, generation_config, stream_reply
 from mh_support.modeling import load_model, load_tokenizer, model_path
 from mh_support.safety import asked_about, assess, check_in, crisis_reply, resources_for, safe_reply
 from mh_support.safety.classifier import crisis_classifier, reply_classifier
 from mh_support.safety.counts import ReplyCounts
 from mh_support.safety.echoes import Echoes
 from mh_support.safety.fitness import why_unfit
-from mh_support.safety.reply_check import SENTENCE_END
+from mh_support.safety.reply_check import SENTENCE_END, beginnings
+from mh_support.safety.trust import Trust
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -85,6 +86,7 @@ class SupportBot:
         echoes: what the model has read, not to be repeated; `from_pretrained` finds it beside the model.
         counts: counts replies by kind, without what was said.
         batcher: writes the replies of many conversations at once; without one each is written by itself.
+        trust: says when the model is to be asked no more.
 
     Raises:
         ValueError: a classifier cannot be read: nobody is answered without them.
@@ -101,12 +103,14 @@ class SupportBot:
         echoes: Echoes | None = None,
         counts: ReplyCounts | None = None,
         batcher: ReplyBatcher | None = None,
+        trust: Trust | None = None,
     ) -> None:
         # Read here, so that a damaged one is found before anybody writes.
         self.classifiers = [crisis_classifier()] if classifiers is None else classifiers
         reply_classifier()
         self.echoes = echoes
         self.batcher = batcher
+        self.trust = Trust() if trust is None else trust
         self.counts = ReplyCounts() if counts is None else counts
         self.model = model.eval()
         self.tokenizer = tokenizer
@@ -172,6 +176,14 @@ class SupportBot:
             stream._pieces = self._asking(stream._pieces, assessment, turn)
         return stream
 
+    def try_out(self, conversations: Sequence[Sequence[Message]]) -> None:
+        """Let the model answer conversations that nobody waits for, so that one that is not fit is known beforehand.
+
+        Whether it is, `trust` says; the replies are dropped.
+        """
+        for reply in generate_replies(self.model, self.tokenizer, conversations, self.config):
+            self.trust.add(refused=any(self._reasons(part) for part in beginnings(reply.text)))
+
     def _asking(self, pieces: Iterator[str], assessment: Assessment, turn: int) -> Iterator[str]:
         """Yield the pieces, then the direct question; closed half-way, the pieces are closed too."""
         yield from pieces
@@ -184,15 +196,19 @@ class SupportBot:
     ) -> Iterator[str]:
         """Yield sentences that pass; if the first does not, try again, then give a safe reply."""
         for attempt in range(ATTEMPTS):
-            shown = False
+            if self.trust.lost:
+                break
+            shown = refused = False
             for sentence in self._sentences(conversation, _attempted(config, attempt)):
                 # Checked with what went before, since a sentence can be harmful only in its place.
                 reasons = self._reasons(stream.text + sentence)
                 if reasons:
                     self.counts.add("refused", *reasons)
+                    refused = True
                     break
                 shown = True
                 yield sentence
+            self.trust.add(refused=refused)
             if shown:
                 self.counts.add("model")
                 return

@@ -4,8 +4,8 @@
     python space/app.py --country GB --feedback feedback
 
 On the Hub it takes the model's id from settings.json, which is published beside it, and a Space's variables in place of
-flags: COUNTRY, SPEECH, TRANSLATE, FEEDBACK, FEEDBACK_REPO, PROFILE, DTYPE, COUNTS, CRISIS_MODEL, CRISIS_LABELS, and
-the secret API_KEY.
+flags: COUNTRY, SPEECH, TRANSLATE, FEEDBACK, FEEDBACK_REPO, PROFILE, DTYPE, COUNTS, CRISIS_MODEL, CRISIS_LABELS,
+TRIAL, and the secret API_KEY.
 """
 
 from __future__ import annotations
@@ -30,10 +30,13 @@ from mh_support.safety import Suspects
 from mh_support.safety.classifier import crisis_classifier
 from mh_support.safety.counts import ReplyCounts
 from mh_support.safety.disclosure import PROFILES, profile_named
+from mh_support.safety.generated_replies import ordinary_contexts
 from mh_support.safety.hub_classifier import HubClassifier
 from mh_support.speech import Transcriber
 from mh_support.support_bot import SupportBot
 from mh_support.translation import Translator
+
+TRIAL = 32
 
 
 def default_model() -> str:
@@ -84,6 +87,12 @@ def parser() -> argparse.ArgumentParser:
         default=(variable("CRISIS_LABELS") or "").split(","),
         metavar="LABEL=CATEGORY",
         help="Its labels that stand for a danger, such as 'LABEL_1=suicide' (a Space's variable: parted by commas).",
+    )
+    made.add_argument(
+        "--trial",
+        type=int,
+        default=variable("TRIAL") or TRIAL,
+        help="Replies that the model writes before anybody comes; one of which too many are refused is not served.",
     )
     made.add_argument("--api_key", default=variable("API_KEY"), help="Key that /v1 asks for; by default it is open.")
     made.add_argument("--mcp", action="store_true", help="Offer the chat as an MCP tool too; needs the extra mcp.")
@@ -150,12 +159,27 @@ def ratings(arguments: argparse.Namespace, bot: SupportBot, name: str) -> Feedba
     return FeedbackStore(arguments.feedback, model=model, consent=CONSENT, upload=upload)
 
 
+def try_out(bot: SupportBot, name: str, replies: int) -> None:
+    """Let the model write replies that nobody reads but the check.
+
+    Raises:
+        ValueError: too many of them are refused.
+    """
+    if replies:
+        print(f"trying {name} out on {replies} messages")
+        bot.try_out(ordinary_contexts(replies))
+    if bot.trust.lost:
+        raise ValueError(f"the check refuses too much of what {name} writes to serve it; train or name another model")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Load the model and serve the page and the API until stopped."""
     arguments = parser().parse_args(argv)
     country = check_country(arguments.country)
     profile_named(arguments.profile)  # Said before anything is loaded.
     dtype = serving_dtype(arguments.dtype)
+    if arguments.trial < 0:
+        raise ValueError(f"--trial is {arguments.trial}; give a number of replies, or 0 for none")
     bot = SupportBot.from_pretrained(
         arguments.model,
         country=country,
@@ -166,6 +190,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = Path(arguments.model).resolve().name if Path(arguments.model).exists() else arguments.model
     feedback = ratings(arguments, bot, name)  # Which notes the weights as they were trained, not as they are rounded.
     round_weights(bot.model, dtype)
+    try_out(bot, name, arguments.trial)
     bot.batcher = ReplyBatcher(bot.model, bot.tokenizer, at_once=arguments.concurrency)
     server = build_server(
         bot,

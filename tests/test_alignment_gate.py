@@ -304,10 +304,7 @@ def test_a_new_model_is_held_against_the_first_too_whose_figures_are_measured_on
     judge(old, new, held_out(new), GateArguments(**{**LOOSE, "suite_tokens": 3}), first)
     assert measured == ["old", "new", "the first model", "old", "new"]
     # Nor are those that another check of replies was asked about.
-    other = tmp_path / "safety"
-    other.mkdir()
-    (other / "reply_check.json").write_text("{}")
-    monkeypatch.setattr(figures, "SAFETY", other)
+    monkeypatch.setattr(figures, "checks_fingerprint", lambda: "others")
     judge(old, new, held_out(new), GateArguments(**{**LOOSE, "suite_tokens": 3}), first)
     assert measured[5:] == ["the first model", "old", "new"]
 

@@ -26,8 +26,8 @@ import mh_support.alignment.rounds as rounds
 import mh_support.cli
 import mh_support.files
 from mh_support.alignment.home import Home
-from mh_support.bias.measure import TEXTS, _settings
-from mh_support.files import read_json, remove, sha256_of, write_json, write_jsonl
+from mh_support.bias.measure import made_from
+from mh_support.files import read_json, remove, write_json, write_jsonl
 from mh_support.generation import GeneratedReply
 from mh_support.modeling import weights_fingerprint
 from mh_support.run_folder import RunFolder
@@ -403,8 +403,7 @@ def bias(monkeypatch):
         measured.append(f"{run.path.name} in {output.parent.name}/{output.name}")
         result = {
             **BIAS,
-            **{"weights": weights_fingerprint(run.model), "texts": sha256_of([TEXTS])},
-            **{"settings": _settings(arguments, scoring)},
+            **made_from(run, arguments, scoring),
             "findings": [{"kind": "length", "axis": "age", "line": "too short"}],
         }
         write_json(output, result)
@@ -426,19 +425,19 @@ def test_the_bias_of_the_old_model_is_measured_unless_it_was_in_the_same_way(pla
     for _ in range(2):
         assert [finding["line"] for finding in there._findings(origin, kept)] == ["too short"]
     assert bias == ["first in first-aligned/first_bias.json"]
-    # Of other weights, and made with other settings.
-    for change in ({"weights": "0" * 64}, {"settings": {}}, {"texts": "0" * 64}):
+    # Of other weights, and made with other settings, texts or checks.
+    for change in ({"weights": "0" * 64}, {"settings": {}}, {"texts": "0" * 64}, {"checks": "0" * 64}):
         write_json(kept, {**read_json(kept), **change})
         there._findings(origin, kept)
-    assert len(bias) == 4
+    assert len(bias) == 5
     # The run's own is as good, and is left as it is.
     shutil.move(kept, origin.bias_file)
     there._findings(origin, kept)
-    assert len(bias) == 4
+    assert len(bias) == 5
     write_json(origin.bias_file, {**read_json(origin.bias_file), "settings": {}})
     before = origin.bias_file.read_bytes()
     there._findings(origin, kept)
-    assert (len(bias), origin.bias_file.read_bytes()) == (5, before)
+    assert (len(bias), origin.bias_file.read_bytes()) == (6, before)
 
 
 def test_what_cannot_be_published_for_bias_does_not_become_current_until_that_is_accepted(place, align, online, bias):

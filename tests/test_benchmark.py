@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from itertools import chain
+from shutil import which
 
 import pytest
 from training_fixtures import load_recipe, one_thread, write_csv  # noqa: F401
@@ -40,6 +41,7 @@ from mh_support.benchmark.scaling import Sharing, measure_processes
 from mh_support.benchmark.suite import PARTS, BenchmarkArguments, run_benchmark
 from mh_support.benchmark.training import (
     ARMS,
+    EXTRA,
     TrainingSetup,
     make_model,
     make_setup,
@@ -79,7 +81,15 @@ def quick_rate():
 
 @pytest.fixture(scope="module")
 def measured(setup):
-    return {name: [measure_arm(name, setup)] for name in ARMS}
+    return {name: [measure_arm(name, setup)] for name in ARMS if name not in EXTRA}
+
+
+@pytest.mark.skipif(which("c++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_blocks_train_with_the_same_losses(measured, setup):
+    # In a process of its own, as in a benchmark: what is compiled stays so.
+    run = in_own_process(measure_arm, "ours_compiled", setup)
+    assert run["losses"] == pytest.approx(measured["ours_full"][0]["losses"], rel=1e-4)
+    assert "ours_compiled" not in BenchmarkArguments().arms
 
 
 def summary_of(measured, setup):

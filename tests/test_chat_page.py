@@ -278,6 +278,22 @@ def test_a_message_that_is_too_long_is_said_and_kept(page, bot):
     assert bot.asked == []
 
 
+def test_whoever_is_in_danger_meets_help_though_too_much_was_written_for_a_reply(page, bot):
+    box = page.get_by_role("textbox", name="Your message")
+    box.evaluate("(box, text) => (box.value = text)", "It rained. " * 1000 + CRISIS)
+    press(page, "Send")
+    card = page.locator(".turn.crisis")
+    expect(card.get_by_role("alert")).to_contain_text("Please read this")
+    expect(card.get_by_role("link").first).to_have_attribute("href", "tel:999")
+    expect(page.locator("#problem")).to_contain_text("The message is too long: ")
+    assert box.input_value().endswith(CRISIS)
+    # The conversation is as it was.
+    box.evaluate("(box, text) => (box.value = text)", "It rained.")
+    press(page, "Send")
+    whole(page, 2)
+    assert bot.asked[-1] == [user("It rained.")]
+
+
 def test_two_people_at_once_get_their_own_replies(visit, bot):
     bot.script["pieces"] = lambda messages: [f"You said {messages[-1]['content']}. ", None, "Go on."]
     first, second = visit(), visit()

@@ -219,7 +219,8 @@ def test_only_those_refused_are_written_again(bot: DraftedBot, monkeypatch: pyte
         ("safe", 4),
     ]
     counted = generated_replies.count(outcomes)
-    shares = {key: (share["count"], share["of"]) for key, share in counted.items() if key != "reasons"}
+    counts = {key: counted.pop(key) for key in ("reasons", "before_distrust")}
+    shares = {key: (share["count"], share["of"]) for key, share in counted.items()}
     assert shares == {
         "crisis": (1, 4),
         "model": (2, 4),
@@ -228,7 +229,19 @@ def test_only_those_refused_are_written_again(bot: DraftedBot, monkeypatch: pyte
         "cut_short": (0, 4),
         "refused": (5, 7),
     }
-    assert counted["reasons"] == {"shaming": 5}
+    assert counts == {"reasons": {"shaming": 5}, "before_distrust": 2}
+
+
+def test_a_bad_model_reaches_few_before_it_is_asked_no_more() -> None:
+    harms, passes = Outcome("safe", 4, (("shaming",),) * 4, False, ""), Outcome("model", 1, (), False, HEARD)
+    assert generated_replies.count([passes, harms] * 100)["before_distrust"] == 4
+    assert generated_replies.count([passes] * 100)["before_distrust"] == 100
+
+
+def test_however_many_are_refused_the_next_draft_is_measured(bot: DraftedBot) -> None:
+    for _ in range(20):
+        assert bot.pass_on(said("It rained."), [WORSE] * 4).kind == "safe"
+    assert bot.pass_on(said("It rained."), [HEARD]).kind == "model"
 
 
 def test_contexts_are_how_practice_dialogues_begin() -> None:

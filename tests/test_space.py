@@ -50,6 +50,7 @@ from mh_support.hub import PublishArguments, space_files
 from mh_support.modeling import load_model
 from mh_support.safety import NOTICE, assess, crisis_reply, resources_for
 from mh_support.safety.classifier import crisis_classifier
+from mh_support.safety.trust import FEWEST
 from mh_support.support_bot import SupportBot
 from mh_support.translation import Untranslatable
 
@@ -362,6 +363,23 @@ def test_a_crisis_is_answered_past_the_queue(address, bot):
     assert (answer.status_code, answer.json()) == (422, said)
 
 
+@pytest.mark.parametrize(
+    "conversation",
+    [
+        [user(f"{CRISIS} {'It rained. ' * 1000}")],
+        [user(f"{'It rained. ' * 1000} {CRISIS}")],
+        [user("It rained."), {"role": "assistant", "content": "I hear you."}] * 201 + [user(CRISIS)],
+        [user("It rained. " * 300), user("And then it snowed. " * 300), user(CRISIS)],
+    ],
+    ids=["begins", "ends", "many messages", "in a row"],
+)
+def test_a_crisis_is_answered_though_too_much_was_written_for_a_reply(serve, tiny_tokenizer, conversation):
+    _, address = serve(ScriptedBot(tiny_tokenizer, country="GB"))
+    answer = httpx.post(f"{address}crisis", json={"messages": conversation, "country": "GB"})
+    assert (answer.status_code, answer.json()["kind"]) == (200, "crisis")
+    assert "116 123" in answer.json()["text"]
+
+
 def test_in_a_crisis_another_language_has_its_own_words(tiny_tokenizer):
     (said,) = answer_of(SupportBot(NoModel(), tiny_tokenizer))([user(CRISIS)], language="de", country="AT")
     assert said == {"kind": "crisis", "text": crisis_message("de", resources_for("AT")), "proof": ""}
@@ -651,6 +669,12 @@ def launched(monkeypatch):
     return calls
 
 
+@pytest.fixture(autouse=True)
+def no_trial(monkeypatch):
+    """Models with random weights write noise, of which the check refuses too much."""
+    monkeypatch.setenv("TRIAL", "0")
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory, tiny_tokenizer):
     return save_model(tmp_path_factory.mktemp("model"), tiny_tokenizer, n_positions=256)
@@ -663,6 +687,34 @@ def test_it_listens_to_this_machine_only_unless_asked_otherwise(launched, model)
         {"host": None, "port": None, "mcp": False},
         {"host": "0.0.0.0", "port": 8123, "mcp": False},
     ]
+
+
+def test_a_model_that_the_check_refuses_too_often_is_not_served(launched, model, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(app.SupportBot, "try_out", lambda bot, conversations: asked.append(len(conversations)))
+    app.main(["--model", str(model), "--trial", "20"])
+    assert asked == [20] and "trying model" in capsys.readouterr().out
+    app.main(["--model", str(model)])
+    assert asked == [20] and len(launched) == 2
+
+    def harmful(bot, conversations):
+        for _ in conversations:
+            bot.trust.add(refused=True)
+
+    monkeypatch.setattr(app.SupportBot, "try_out", harmful)
+    with pytest.raises(ValueError, match=r"^the check refuses too much of what model[0-9]* writes to serve it; "):
+        app.main(["--model", str(model), "--trial", "16"])
+    assert len(launched) == 2
+
+
+def test_by_default_there_is_a_trial(monkeypatch):
+    monkeypatch.delenv("TRIAL")
+    assert app.parser().parse_args([]).trial == app.TRIAL >= FEWEST
+
+
+def test_a_trial_of_fewer_than_no_replies_is_said_before_anything_is_loaded():
+    with pytest.raises(ValueError, match=r"^--trial is -1; give a number of replies, or 0 for none$"):
+        app.main(["--model", "./no-such-model", "--trial", "-1"])
 
 
 def test_a_crisis_model_joins_ours_and_replies_are_counted(monkeypatch, launched, model, tmp_path):

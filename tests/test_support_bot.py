@@ -10,7 +10,7 @@ from training_fixtures import load_recipe, one_thread, save_model, train, write_
 
 import mh_support.support_bot as support_bot
 from mh_support.files import write_json
-from mh_support.generation import generation_config
+from mh_support.generation import GeneratedReply, generation_config
 from mh_support.modeling import state_fingerprint
 from mh_support.safety import (
     NOTICE,
@@ -25,6 +25,7 @@ from mh_support.safety import (
 )
 from mh_support.safety.classifier import Suspicion, crisis_classifier, reply_classifier
 from mh_support.safety.echoes import Echoes
+from mh_support.safety.trust import FEWEST
 from mh_support.support_bot import ASKED_LATELY, ATTEMPTS, ReplyStream, SupportBot
 
 LINK = "Look at www.example.com for more."
@@ -601,3 +602,39 @@ def test_a_run_leaves_its_echoes_beside_the_model_and_the_bot_finds_them(tmp_pat
     bot = SupportBot.from_pretrained(str(run.path))
     assert bot.echoes is not None
     assert sum(bot.echoes.heard_in(text) for text in texts) >= 8  # All but those that were held out.
+
+
+# --- a model that is not fit ------------------------------------------------------------------------------------------
+
+
+def test_a_model_that_is_refused_too_often_is_asked_no_more(bot, scripted):
+    script = scripted([LINK])
+    while not bot.trust.lost:
+        assert bot.stream(said("It rained.")).whole() == safe_reply(0)
+    asked = len(script.asked)
+    assert asked == FEWEST
+    stream = bot.stream(said("It rained.", HEARD, "Still."))
+    assert (stream.whole(), stream.kind) == (safe_reply(1), "safe")
+    assert len(script.asked) == asked
+    # A crisis is answered as ever.
+    assert bot.stream(said(CRISIS)).kind == "crisis"
+
+
+def test_a_reply_that_was_cut_short_counts_as_refused_and_one_that_nobody_waited_for_does_not(bot, scripted):
+    counted = []
+    bot.trust.add = lambda *, refused: counted.append(refused)
+    scripted([f"{HEARD} {LINK}"], [HEARD], [f"{HEARD} And then?"])
+    assert bot.reply(said("It rained.")) == f"{HEARD} "
+    assert bot.reply(said("It rained.")) == HEARD
+    stream = bot.stream(said("It rained."))
+    next(stream)
+    stream.close()
+    assert counted == [True, False]
+
+
+def test_it_is_tried_out_on_every_sentence_of_replies_that_nobody_gets(bot, monkeypatch):
+    written = [GeneratedReply(HEARD, True), GeneratedReply(f"{HEARD} {LINK} {HEARD}", True)] * FEWEST
+    monkeypatch.setattr(support_bot, "generate_replies", lambda model, tokenizer, conversations, config: written)
+    bot.try_out([said("It rained.")] * len(written))
+    assert bot.trust.lost
+    assert bot.counts.as_dict() == {}

@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mh_support import __version__, safety
+from mh_support import __version__
 from mh_support.alignment.safety_suite import SuiteResult, prompts, run_suite
 from mh_support.alignment.training import whole_model
 from mh_support.baselines import ScoredItem, scored_items
 from mh_support.data.preparation import data_fingerprint, load_prepared
-from mh_support.files import read_json, sha256_of, write_json
+from mh_support.files import read_json, write_json
 from mh_support.metrics.perplexity.perplexity import item_statistics
 from mh_support.modeling import weights_fingerprint
 from mh_support.run_folder import RunFolder
 from mh_support.safety.echoes import Echoes
+from mh_support.safety.fitness import checks_fingerprint
 from mh_support.scoring import encode_references
-
-SAFETY = Path(safety.__file__).parent
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -86,7 +85,7 @@ class Yardstick:
             "seed": self.seed,
             "prompts": [list(pair) for pair in prompts()],
             # What the suite's replies are held against, which may change between two versions.
-            "check": sha256_of(path for path in SAFETY.iterdir() if path.is_file()),
+            "check": checks_fingerprint(),
             "version": __version__,
         }
 

@@ -31,6 +31,7 @@ from mh_support.benchmark.results import (
 from mh_support.benchmark.scaling import Sharing, measure_processes
 from mh_support.benchmark.training import (
     ARMS,
+    EXTRA,
     MAX_LENGTH,
     POSITIONS,
     TrainingSetup,
@@ -59,7 +60,10 @@ class BenchmarkArguments:
     parts: list[str] = field(
         default_factory=lambda: list(PARTS), metadata={"help": f"What to measure: {', '.join(PARTS)}."}
     )
-    arms: list[str] = field(default_factory=lambda: list(ARMS), metadata={"help": f"Ways to train: {', '.join(ARMS)}."})
+    arms: list[str] = field(
+        default_factory=lambda: [arm for arm in ARMS if arm not in EXTRA],
+        metadata={"help": f"Ways to train: {', '.join(ARMS)}; {', '.join(EXTRA)} only by name (needs a C++ compiler)."},
+    )
     quick: bool = field(default=False, metadata={"help": "The training table alone, on a few rows, in two minutes."})
     repeats: int = field(default=3, metadata={"help": "Times that each measurement is made, all in turn."})
     batch_size: int = field(default=8, metadata={"help": "Rows a training batch."})

@@ -28,12 +28,13 @@ END = "<|endoftext|>"
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train: whose, which parameters, and whether the frozen blocks' output is kept."""
+    """One way to train: whose, which parameters, whether the frozen blocks' output is kept and blocks are compiled."""
 
     label: str
     library: str
     method: str
     cached: bool = False
+    compiled: bool = False
 
     @property
     def model_arguments(self) -> ModelArguments:
@@ -55,7 +56,10 @@ ARMS = {
     "trl_last": Arm("TRL SFTTrainer, last two blocks", "trl", "last two"),
     "ours_last": Arm("ours, last two blocks", "ours", "last two"),
     "ours_cached": Arm("ours, last two blocks, frozen output kept", "ours", "last two", cached=True),
+    "ours_compiled": Arm("ours, full, torch.compile", "ours", "full", compiled=True),
 }
+# Those that are asked for by name: they need a C++ compiler.
+EXTRA = ("ours_compiled",)
 
 
 @dataclass
@@ -203,6 +207,8 @@ def _our_trainer(
     from mh_support.trainer import DialogueTrainer
 
     model, prefix = shared["model"], None
+    if arm.compiled:
+        _compile_blocks(model)
     if arm.cached:
         layout = Layout(setup.lengths, model.config.hidden_size)
         # A key of its own each time, so that the first pass is made each time.
@@ -215,6 +221,18 @@ def _our_trainer(
             prefix.fill(model, {"train": dataset}, progress=False, bf16=setup.bf16)
 
     return trainer, fill
+
+
+def _compile_blocks(model: Any) -> None:
+    """Let torch compile each block once for batches of any length, but for the attention, which goes row by row."""
+    import torch
+    from transformers import AttentionInterface
+
+    from mh_support.packing import PACKED, causal_lm
+
+    AttentionInterface.register(PACKED, torch.compiler.disable(AttentionInterface()[PACKED]))
+    for block in causal_lm(model).transformer.h:
+        block.compile(dynamic=True)
 
 
 def _arguments(arm: Arm, setup: TrainingSetup) -> Any:

@@ -19,6 +19,7 @@ from mh_support.files import read_json, sha256_of, write_json
 from mh_support.generation import DECODING
 from mh_support.modeling import weights_fingerprint
 from mh_support.run_folder import RunFolder
+from mh_support.safety.fitness import checks_fingerprint
 from mh_support.scoring import ScoringArguments, load_row_model
 
 if TYPE_CHECKING:
@@ -74,9 +75,7 @@ def measure_bias(
     likelihoods = compare_descriptors(tuned, base, seed=scoring.seed, n_resamples=scoring.n_resamples)
     replies = _replies(model, tokenizer, texts, arguments, scoring, progress)
     result: dict[str, Any] = {
-        "weights": weights_fingerprint(run.model),
-        "texts": sha256_of([texts_file]),
-        "settings": _settings(arguments, scoring),
+        **made_from(run, arguments, scoring, texts_file),
         "routing": routing,
         "replies": judged_replies(replies),
         "descriptors": judged_descriptors(likelihoods),
@@ -86,18 +85,26 @@ def measure_bias(
     return result
 
 
+def made_from(
+    run: RunFolder, arguments: BiasArguments, scoring: ScoringArguments, texts_file: Path = TEXTS
+) -> dict[str, Any]:
+    """Return what a result depends on: the weights, the texts, the checks and the settings."""
+    return {
+        "weights": weights_fingerprint(run.model),
+        "texts": sha256_of([texts_file]),
+        "checks": checks_fingerprint(),
+        "settings": _settings(arguments, scoring),
+    }
+
+
 def measured_bias(
     path: Path, run: RunFolder, arguments: BiasArguments, scoring: ScoringArguments
 ) -> dict[str, Any] | None:
-    """Return what a file holds of a run's bias, or None where it is missing, or of other weights, texts or settings."""
+    """Return what a file holds of a run's bias, or None where it is missing, or measured in another way."""
     if not path.is_file():
         return None
     found: dict[str, Any] = read_json(path)
-    made = {
-        "weights": weights_fingerprint(run.model),
-        "texts": sha256_of([TEXTS]),
-        "settings": _settings(arguments, scoring),
-    }
+    made = made_from(run, arguments, scoring)
     return found if {key: found.get(key) for key in made} == made else None
 
 

@@ -6,7 +6,7 @@ import { listening } from "./microphone.js";
 import { prefer } from "./ratings.js";
 import { begin, remind } from "./reminder.js";
 import { speakOut, tell, warn } from "./says.js";
-import { Problem, streamReply } from "./stream.js";
+import { crisisIn, Problem, streamReply } from "./stream.js";
 import { finish, grow, plain, show, toEnd, turns } from "./turns.js";
 import { stopReading } from "./voice.js";
 import { make, page, say, settings } from "./words.js";
@@ -92,19 +92,26 @@ export async function send() {
   const content = message.value.trim();
   if (!content || writing || listening()) return;
   if (content.length > settings.max_characters) {
-    warn("too_long", { count: content.length, most: settings.max_characters });
-    return;
+    return beyond(content, "too_long", { count: content.length, most: settings.max_characters });
   }
-  if (turns.length >= settings.max_messages) {
-    warn("conversation_full");
-    return;
-  }
+  if (turns.length >= settings.max_messages) return beyond(content, "conversation_full");
   second = null;
   put([]);
   const turn = { role: "user", content };
   turns.push(turn);
   show(turn);
   await reply();
+}
+
+/** Say why there is no reply to what was written, which stays in the box; whoever is in danger meets people who can help. */
+async function beyond(content, ...why) {
+  warn(...why);
+  const said = [...plain(turns), { role: "user", content }];
+  const urgent = await crisisIn(said, page.country, page.language).catch(() => null);
+  if (!urgent) return;
+  const turn = { role: "assistant", content: urgent.text, kind: urgent.kind, proof: "" };
+  show(turn);
+  finish(turn);
 }
 
 /** Stop the reply that is being written; `reason` says why, where the person did not ask for it. */

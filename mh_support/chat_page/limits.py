@@ -75,6 +75,18 @@ def checked_conversation(messages: Any) -> list[Message]:
     return [{"role": message["role"], "content": _plain(message["content"])} for message in conversation]
 
 
+def newest_part(conversation: Sequence[Message]) -> list[Message]:
+    """Return what the person said last in a conversation beyond the bounds, to be looked at for danger all the same.
+
+    Of a text that is too long it is the beginning and the end, where letters say what they are about.
+    """
+    newest = [message["content"] for message in conversation[-1:] if message["role"] == "user"]
+    cut = [
+        text if len(text) <= MAX_IN_A_ROW else f"{text[:MAX_CHARACTERS]}\n\n{text[-MAX_CHARACTERS:]}" for text in newest
+    ]
+    return [{"role": "user", "content": _plain(text)} for text in cut]
+
+
 def _plain(text: str) -> str:
     """Return `text` without control characters and halves of characters, which no keyboard types."""
     whole = text.encode("utf-8", "replace").decode("utf-8")

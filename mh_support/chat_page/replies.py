@@ -11,9 +11,9 @@ from anyio import CapacityLimiter, to_thread
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from mh_support.chat_page.limits import checked_conversation
+from mh_support.chat_page.limits import checked_conversation, newest_part
 from mh_support.chat_page.texts import ENGLISH, check_country, crisis_message, languages, with_services
-from mh_support.dialogue import Message
+from mh_support.dialogue import Message, check_messages
 from mh_support.safety import resources_for
 
 if TYPE_CHECKING:
@@ -104,13 +104,22 @@ def add_crisis(server: gr.Server, bot: Any) -> None:
     turns, inside = CapacityLimiter(CONCURRENT_CHECKS), 0
 
     def check(asked: _Urgent) -> JSONResponse:
+        beyond = ""
         try:
-            stream = _there(bot, asked.country, asked.language).stream(checked_conversation(asked.messages))
+            there = _there(bot, asked.country, asked.language)
+            conversation = check_messages(asked.messages)
+            try:
+                conversation = checked_conversation(asked.messages)
+            except ValueError as error:
+                # Whoever writes too much for a reply may be in danger all the same.
+                conversation, beyond = newest_part(conversation), str(error)
+            stream = there.stream(conversation)
         except ValueError as error:
-            return JSONResponse({"error": str(error)}, 422)
+            return JSONResponse({"error": beyond or str(error)}, 422)
         if stream.kind != "crisis":
             stream.close()
-            return JSONResponse({"kind": "none", "text": "", "proof": ""})
+            none = {"kind": "none", "text": "", "proof": ""}
+            return JSONResponse({"error": beyond}, 422) if beyond else JSONResponse(none)
         text = "".join(stream)
         if asked.language != ENGLISH:
             text = crisis_message(asked.language, resources_for(asked.country))

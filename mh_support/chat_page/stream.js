@@ -10,13 +10,19 @@ export class Problem extends Error {
   }
 }
 
+/** Return what a crisis is answered with, past the queue; null where none is seen, or there is nobody to ask. */
+export async function crisisIn(messages, country, language, signal) {
+  const answer = await post("crisis", { messages, country, language }, signal);
+  const found = answer.ok ? await answer.json() : {};
+  return found.kind === "crisis" ? found : null;
+}
+
 /** Yield `{waiting}` while others are served, then `{kind, text, proof}` as the reply grows; a crisis does not wait. */
 export async function* streamReply(chat, data, signal) {
   const [messages, , , country, language] = data;
-  const urgent = await post("crisis", { messages, country, language }, signal);
-  const found = urgent.ok ? await urgent.json() : {};
-  if (found.kind === "crisis") {
-    yield found;
+  const urgent = await crisisIn(messages, country, language, signal);
+  if (urgent) {
+    yield urgent;
     return;
   }
   const session = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");

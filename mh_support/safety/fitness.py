@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 
+from mh_support.files import sha256_of
 from mh_support.safety.crisis import spoken_of
 from mh_support.safety.echoes import Echoes
 from mh_support.safety.reply_check import check_reply
@@ -11,6 +13,11 @@ from mh_support.safety.reply_check import check_reply
 # A model has no business to bring up what the crisis check did not see: it cannot judge it, nor help.
 NOT_FOR_A_MODEL = ("suicide", "self-harm")
 DANGER, ECHO = "danger", "echo"
+
+
+def checks_fingerprint() -> str:
+    """Return the SHA-256 of all that the checks are made of; what was measured with others has to be measured anew."""
+    return sha256_of(path for path in Path(__file__).resolve().parent.iterdir() if path.is_file())
 
 
 def why_unfit(

@@ -13,10 +13,11 @@ from mh_support.dialogue import Message
 from mh_support.generation import generate_replies
 from mh_support.pretraining_text import read_practice
 from mh_support.safety.measure import Share, share
+from mh_support.safety.trust import Trust
 from mh_support.support_bot import SupportBot
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 # crisis: written in advance, the model is not asked. model: its own words. safe: written in advance, all drafts failed.
 KINDS = ("crisis", "model", "safe")
@@ -42,7 +43,13 @@ class DraftsUsedError(Exception):
 
 
 class DraftedBot(SupportBot):
-    """The reply path, with drafts written beforehand in the place of a model that writes while a person waits."""
+    """The reply path, with drafts written beforehand in the place of a model that writes while a person waits.
+
+    However many of them are refused, the next is looked at: it is the check that is measured.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **settings: Any) -> None:
+        super().__init__(model, tokenizer, **settings, trust=Trust(most_refused=1))
 
     def pass_on(self, conversation: Sequence[Message], drafts: Sequence[str]) -> Outcome:
         """Return what becomes of the drafts, the first of them that may be shown.
@@ -133,7 +140,8 @@ def count(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
     Returns:
         a share of all replies for each of `KINDS`, `written_again` and `cut_short`; `refused`, a share of all drafts;
-        `reasons`, the refused drafts by reason (one draft can have several).
+        `reasons`, the refused drafts by reason (one draft can have several); `before_distrust`, how many of the model's
+        own reach a person before it is asked no more, as `Trust` has it, all of them where that never comes.
     """
     drafts = [place < len(outcome.refused) for outcome in outcomes for place in range(outcome.drafts)]
     reasons = Counter(reason for outcome in outcomes for reasons in outcome.refused for reason in reasons)
@@ -143,7 +151,19 @@ def count(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "cut_short": asdict(share(outcome.cut_short for outcome in outcomes)),
         "refused": asdict(share(drafts)),
         "reasons": dict(reasons.most_common()),
+        "before_distrust": _before_distrust(outcomes),
     }
+
+
+def _before_distrust(outcomes: Sequence[Outcome]) -> int:
+    trust, reached = Trust(), 0
+    for outcome in outcomes:
+        if trust.lost:
+            break
+        reached += outcome.kind == "model"
+        for place in range(outcome.drafts):
+            trust.add(refused=place < len(outcome.refused))
+    return reached
 
 
 def lines(counted: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -156,7 +176,8 @@ def lines(counted: Mapping[str, Any]) -> list[tuple[str, str]]:
         "cut_short": "cut short before a sentence",
         "refused": "drafts refused",
     }
-    rows = [(name, str(Share(**counted[key]))) for key, name in names.items()]
+    rows = [("the model's, before it is asked no more", str(counted["before_distrust"]))]
+    rows += [(name, str(Share(**counted[key]))) for key, name in names.items()]
     rows += [(f"  {reason}", str(number)) for reason, number in counted["reasons"].items()]
     return [("replies", "count, share, 95 % interval"), *rows]
 

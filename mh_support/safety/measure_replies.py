@@ -11,8 +11,8 @@ from mh_support.safety.measure import EXAMPLES, Share, share
 from mh_support.safety.reply_check import ReplyCheck, check_reply
 
 # Whatever learned from these is a model that harms, and is never published.
-HARMFUL = ("harmful_replies.tsv", "harmful_replies_test.tsv", "replies_train.tsv")
-FILES = {"train": (HARMFUL[0], "fit_replies.tsv", HARMFUL[2]), "test": (HARMFUL[1],)}
+HARMFUL = ("harmful_replies.tsv", "harmful_replies_test.tsv", "replies_train.tsv", "replies_generated.tsv")
+FILES = {"train": (HARMFUL[0], "fit_replies.tsv", *HARMFUL[2:]), "test": (HARMFUL[1],)}
 COLUMNS = ("label", "context", "reply")
 FINE = "fine"
 # What a reply is refused for; slurs are left out, since nobody should have to read them.

@@ -9,7 +9,7 @@ whether a reply is true, kind or to the point.
 import codecs
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -81,6 +81,17 @@ def check_reply(reply: str, *, classifiers: Sequence[Suspects] | None = None) ->
         found = [suspicion for classifier in asked for suspicion in classifier.suspect([reply]) if suspicion]
         reasons = list(dict.fromkeys(suspicion.category for suspicion in found))
     return ReplyCheck(not reasons, tuple(reasons))
+
+
+def beginnings(reply: str) -> Iterator[str]:
+    """Yield what has come of a reply after each of its sentences, the whole of it last.
+
+    >>> list(beginnings("I see. And then?"))
+    ['I see. ', 'I see. And then?']
+    """
+    ends = [end.end() for end in SENTENCE_END.finditer(reply)]
+    yield from (reply[:end] for end in ends if end < len(reply))
+    yield reply
 
 
 def _has_link(written: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from mh_support.safety.classifier_training import (
 from mh_support.safety.disclosure import BREAK, REMINDER
 from mh_support.safety.measure_replies import FINE, REASONS, Reply, read_replies
 from mh_support.safety.replies import NOTICE, SAFE_REPLY
-from mh_support.safety.reply_check import SENTENCE_END
+from mh_support.safety.reply_check import beginnings
 
 # What patterns find for certain is not learned.
 NAMES = tuple(reason for reason in REASONS if reason not in ("link", "email", "phone number"))
@@ -117,17 +117,6 @@ def begun(replies: Sequence[str], seed: int) -> list[str]:
     """Return every reply once, of some only the first sentence."""
     generator = random.Random(seed)
     return [text if generator.randrange(BEGUN_ONE_IN) else next(beginnings(text)).rstrip() for text in replies]
-
-
-def beginnings(reply: str) -> Iterator[str]:
-    """Yield what has come of a reply after each of its sentences, the whole of it last.
-
-    >>> list(beginnings("I see. And then?"))
-    ['I see. ', 'I see. And then?']
-    """
-    ends = [end.end() for end in SENTENCE_END.finditer(reply)]
-    yield from (reply[:end] for end in ends if end < len(reply))
-    yield reply
 
 
 def _labelled(reply: Reply) -> Labelled:
