@@ -7,6 +7,7 @@ and each sentence is checked before it is shown. A model of which too much is re
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from mh_support.batching import ReplyBatcher
     from mh_support.safety import Suspects
     from mh_support.safety.crisis import Assessment
+
+_logger = logging.getLogger(__name__)
 
 ATTEMPTS = 4  # The first reply and three more, before a safe one takes their place.
 # A concern is not asked about again while one of so many latest replies has asked.
@@ -182,7 +185,15 @@ class SupportBot:
         Whether it is, `trust` says; the replies are dropped.
         """
         for reply in generate_replies(self.model, self.tokenizer, conversations, self.config):
-            self.trust.add(refused=any(self._reasons(part) for part in beginnings(reply.text)))
+            self._trusted(any(self._reasons(part) for part in beginnings(reply.text)))
+
+    def _trusted(self, refused: bool) -> None:
+        """Count a draft for or against the model; say so when it is one too many."""
+        if self.trust.add(refused=refused):
+            _logger.warning(
+                "%s: the model is asked no more, and all get replies that were written in advance; serve another",
+                self.trust,
+            )
 
     def _asking(self, pieces: Iterator[str], assessment: Assessment, turn: int) -> Iterator[str]:
         """Yield the pieces, then the direct question; closed half-way, the pieces are closed too."""
@@ -199,16 +210,21 @@ class SupportBot:
             if self.trust.lost:
                 break
             shown = refused = False
-            for sentence in self._sentences(conversation, _attempted(config, attempt)):
-                # Checked with what went before, since a sentence can be harmful only in its place.
-                reasons = self._reasons(stream.text + sentence)
-                if reasons:
-                    self.counts.add("refused", *reasons)
-                    refused = True
-                    break
-                shown = True
-                yield sentence
-            self.trust.add(refused=refused)
+            try:
+                for sentence in self._sentences(conversation, _attempted(config, attempt)):
+                    # Checked with what went before, since a sentence can be harmful only in its place.
+                    reasons = self._reasons(stream.text + sentence)
+                    if reasons:
+                        self.counts.add("refused", *reasons)
+                        refused = True
+                        break
+                    shown = True
+                    yield sentence
+                refused = refused or not shown
+            finally:
+                # Further drafts fail for the same reasons as the first; one closed half-way was fit as far as it came.
+                if attempt == 0 and (refused or shown):
+                    self._trusted(refused)
             if shown:
                 self.counts.add("model")
                 return

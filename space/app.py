@@ -32,6 +32,7 @@ from mh_support.safety.counts import ReplyCounts
 from mh_support.safety.disclosure import PROFILES, profile_named
 from mh_support.safety.generated_replies import ordinary_contexts
 from mh_support.safety.hub_classifier import HubClassifier
+from mh_support.safety.trust import FEWEST
 from mh_support.speech import Transcriber
 from mh_support.support_bot import SupportBot
 from mh_support.translation import Translator
@@ -169,7 +170,7 @@ def try_out(bot: SupportBot, name: str, replies: int) -> None:
         print(f"trying {name} out on {replies} messages")
         bot.try_out(ordinary_contexts(replies))
     if bot.trust.lost:
-        raise ValueError(f"the check refuses too much of what {name} writes to serve it; train or name another model")
+        raise ValueError(f"the check refuses too much of what {name} writes ({bot.trust}); train or name another model")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -178,8 +179,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     country = check_country(arguments.country)
     profile_named(arguments.profile)  # Said before anything is loaded.
     dtype = serving_dtype(arguments.dtype)
-    if arguments.trial < 0:
-        raise ValueError(f"--trial is {arguments.trial}; give a number of replies, or 0 for none")
+    if arguments.trial != 0 and arguments.trial < FEWEST:
+        raise ValueError(f"--trial is {arguments.trial}; give {FEWEST} replies or more, or 0 for none")
     bot = SupportBot.from_pretrained(
         arguments.model,
         country=country,
@@ -190,7 +191,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = Path(arguments.model).resolve().name if Path(arguments.model).exists() else arguments.model
     feedback = ratings(arguments, bot, name)  # Which notes the weights as they were trained, not as they are rounded.
     round_weights(bot.model, dtype)
-    try_out(bot, name, arguments.trial)
     bot.batcher = ReplyBatcher(bot.model, bot.tokenizer, at_once=arguments.concurrency)
     server = build_server(
         bot,
@@ -201,6 +201,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         profile=arguments.profile,
     )
     mount_chat_api(server, bot, model_name=name, api_key=arguments.api_key, concurrency=arguments.concurrency)
+    try_out(bot, name, arguments.trial)
     launch(server, host=arguments.host, port=arguments.port, mcp=arguments.mcp)
 
 

@@ -234,8 +234,16 @@ def test_only_those_refused_are_written_again(bot: DraftedBot, monkeypatch: pyte
 
 def test_a_bad_model_reaches_few_before_it_is_asked_no_more() -> None:
     harms, passes = Outcome("safe", 4, (("shaming",),) * 4, False, ""), Outcome("model", 1, (), False, HEARD)
-    assert generated_replies.count([passes, harms] * 100)["before_distrust"] == 4
-    assert generated_replies.count([passes] * 100)["before_distrust"] == 100
+    half, again = Outcome("model", 1, (("shaming",),), True, HEARD), Outcome("model", 2, ((),), False, HEARD)
+    crisis = Outcome("crisis", 0, (), False, "")
+
+    def before(*outcomes: Outcome) -> int:
+        return generated_replies.count(outcomes)["before_distrust"]
+
+    assert before(*[passes, harms] * 100) == before(*[crisis, passes, harms] * 100) == 8
+    # Once trust is lost nothing is written again, but what was shown of a reply was shown.
+    assert (before(*[harms] * 15, again, passes), before(*[harms] * 15, half, passes)) == (0, 1)
+    assert before(*[passes] * 100) == 100
 
 
 def test_however_many_are_refused_the_next_draft_is_measured(bot: DraftedBot) -> None:

@@ -370,8 +370,10 @@ def test_a_crisis_is_answered_past_the_queue(address, bot):
         [user(f"{'It rained. ' * 1000} {CRISIS}")],
         [user("It rained."), {"role": "assistant", "content": "I hear you."}] * 201 + [user(CRISIS)],
         [user("It rained. " * 300), user("And then it snowed. " * 300), user(CRISIS)],
+        [user("x")] * 401 + [user(CRISIS), assistant("Are you thinking of killing yourself?"), user("Yes, tonight.")],
+        [user(CRISIS), *[user("x" * 3000)] * 3],
     ],
-    ids=["begins", "ends", "many messages", "in a row"],
+    ids=["begins", "ends", "many messages", "in a row", "said before", "said before much"],
 )
 def test_a_crisis_is_answered_though_too_much_was_written_for_a_reply(serve, tiny_tokenizer, conversation):
     _, address = serve(ScriptedBot(tiny_tokenizer, country="GB"))
@@ -699,10 +701,10 @@ def test_a_model_that_the_check_refuses_too_often_is_not_served(launched, model,
 
     def harmful(bot, conversations):
         for _ in conversations:
-            bot.trust.add(refused=True)
+            bot._trusted(True)
 
     monkeypatch.setattr(app.SupportBot, "try_out", harmful)
-    with pytest.raises(ValueError, match=r"^the check refuses too much of what model[0-9]* writes to serve it; "):
+    with pytest.raises(ValueError, match=r"^the check refuses too much of what model[0-9]* writes \(16 of the last 16"):
         app.main(["--model", str(model), "--trial", "16"])
     assert len(launched) == 2
 
@@ -712,9 +714,10 @@ def test_by_default_there_is_a_trial(monkeypatch):
     assert app.parser().parse_args([]).trial == app.TRIAL >= FEWEST
 
 
-def test_a_trial_of_fewer_than_no_replies_is_said_before_anything_is_loaded():
-    with pytest.raises(ValueError, match=r"^--trial is -1; give a number of replies, or 0 for none$"):
-        app.main(["--model", "./no-such-model", "--trial", "-1"])
+@pytest.mark.parametrize("trial", ["-1", "1", "15"])
+def test_a_trial_of_too_few_replies_to_tell_is_said_before_anything_is_loaded(trial):
+    with pytest.raises(ValueError, match=rf"^--trial is {trial}; give 16 replies or more, or 0 for none$"):
+        app.main(["--model", "./no-such-model", "--trial", trial])
 
 
 def test_a_crisis_model_joins_ours_and_replies_are_counted(monkeypatch, launched, model, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import logging
 
 import pytest
 import torch
@@ -607,12 +608,16 @@ def test_a_run_leaves_its_echoes_beside_the_model_and_the_bot_finds_them(tmp_pat
 # --- a model that is not fit ------------------------------------------------------------------------------------------
 
 
-def test_a_model_that_is_refused_too_often_is_asked_no_more(bot, scripted):
+def test_a_model_that_is_refused_too_often_is_asked_no_more(bot, scripted, caplog):
     script = scripted([LINK])
-    while not bot.trust.lost:
-        assert bot.stream(said("It rained.")).whole() == safe_reply(0)
+    with caplog.at_level(logging.WARNING):
+        while not bot.trust.lost:
+            assert bot.stream(said("It rained.")).whole() == safe_reply(0)
+    # Of each message's drafts the first counts, and once it is lost no further one is asked for.
     asked = len(script.asked)
-    assert asked == FEWEST
+    assert asked == ATTEMPTS * (FEWEST - 1) + 1
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{FEWEST} of the last {FEWEST} drafts refused: the model is asked no more")
     stream = bot.stream(said("It rained.", HEARD, "Still."))
     assert (stream.whole(), stream.kind) == (safe_reply(1), "safe")
     assert len(script.asked) == asked
@@ -620,16 +625,22 @@ def test_a_model_that_is_refused_too_often_is_asked_no_more(bot, scripted):
     assert bot.stream(said(CRISIS)).kind == "crisis"
 
 
-def test_a_reply_that_was_cut_short_counts_as_refused_and_one_that_nobody_waited_for_does_not(bot, scripted):
+def test_the_first_draft_for_a_message_counts_for_or_against_the_model(bot, scripted):
     counted = []
     bot.trust.add = lambda *, refused: counted.append(refused)
-    scripted([f"{HEARD} {LINK}"], [HEARD], [f"{HEARD} And then?"])
+    scripted([f"{HEARD} {LINK}"], [HEARD], [""], [LINK], [HEARD], [f"{HEARD} And then?"], ["I see. ", "Hm."])
     assert bot.reply(said("It rained.")) == f"{HEARD} "
     assert bot.reply(said("It rained.")) == HEARD
+    # An empty one is as useless as one that is refused, and what comes after it is not counted.
+    assert bot.reply(said("It rained.")) == HEARD
+    # One that nobody waited for was fit as far as it came.
     stream = bot.stream(said("It rained."))
     next(stream)
     stream.close()
-    assert counted == [True, False]
+    assert counted == [True, False, True, False]
+    # One that nobody began to read is not counted.
+    bot.stream(said("It rained.")).close()
+    assert len(counted) == 4
 
 
 def test_it_is_tried_out_on_every_sentence_of_replies_that_nobody_gets(bot, monkeypatch):

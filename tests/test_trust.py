@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 
 from mh_support.safety.trust import FEWEST, LATEST, MOST_REFUSED, Trust
@@ -28,16 +26,13 @@ def test_a_good_model_may_begin_badly_and_fail_now_and_then():
     assert not told(Trust(), *([True] + [False] * (round(1 / MOST_REFUSED) - 1)) * 50).lost
 
 
-def test_only_the_latest_count_and_what_is_lost_stays_lost(caplog):
+def test_only_the_latest_count_and_what_is_lost_stays_lost():
     trust = told(Trust(), *[False] * 10 * LATEST)
-    with caplog.at_level(logging.WARNING):
-        told(trust, *[True] * (LATEST // 2))
-        assert trust.lost
-        told(trust, *[False] * 2 * LATEST, *[True] * LATEST)
+    assert [trust.add(refused=True) for _ in range(LATEST // 2)].index(True) == 62
+    assert (trust.lost, str(trust)) == (True, "100 of the last 200 drafts refused")
+    # Said once.
+    assert not any(trust.add(refused=refused) for refused in [False] * 2 * LATEST + [True] * LATEST)
     assert trust.lost
-    # Said once, with numbers and nothing else.
-    (record,) = caplog.records
-    assert record.getMessage().startswith("the check refused 63 of the model's last 200 drafts: it is asked no more")
 
 
 @pytest.mark.parametrize("drafts", [1, FEWEST, LATEST])

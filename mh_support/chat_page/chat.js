@@ -106,12 +106,21 @@ export async function send() {
 /** Say why there is no reply to what was written, which stays in the box; whoever is in danger meets people who can help. */
 async function beyond(content, ...why) {
   warn(...why);
-  const said = [...plain(turns), { role: "user", content }];
-  const urgent = await crisisIn(said, page.country, page.language).catch(() => null);
-  if (!urgent) return;
-  const turn = { role: "assistant", content: urgent.text, kind: urgent.kind, proof: "" };
-  show(turn);
-  finish(turn);
+  writing = new AbortController();
+  refresh();
+  const said = { role: "user", content };
+  const urgent = await crisisIn(plain([...turns, said]), page.country, page.language, writing.signal).catch(() => null);
+  writing = null;
+  if (urgent) {
+    const half = settings.max_characters / 2;
+    if (content.length > 2 * half) said.content = `${content.slice(0, half - 1)}\u2026\n${content.slice(-half + 1)}`;
+    const turn = { role: "assistant", content: urgent.text, kind: urgent.kind, proof: "", stopped: false };
+    turns.push(said, turn);
+    show(said);
+    show(turn);
+    finish(turn);
+  }
+  refresh();
 }
 
 /** Stop the reply that is being written; `reason` says why, where the person did not ask for it. */

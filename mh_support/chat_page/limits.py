@@ -75,16 +75,22 @@ def checked_conversation(messages: Any) -> list[Message]:
     return [{"role": message["role"], "content": _plain(message["content"])} for message in conversation]
 
 
-def newest_part(conversation: Sequence[Message]) -> list[Message]:
-    """Return what the person said last in a conversation beyond the bounds, to be looked at for danger all the same.
+def newest_part(messages: Sequence[Message]) -> list[Message]:
+    """Return the latest messages of a conversation beyond the bounds, to be looked at for danger all the same.
 
-    Of a text that is too long it is the beginning and the end, where letters say what they are about.
+    Of one that is too long it is the beginning and the end, where letters say what they are about.
     """
-    newest = [message["content"] for message in conversation[-1:] if message["role"] == "user"]
-    cut = [
-        text if len(text) <= MAX_IN_A_ROW else f"{text[:MAX_CHARACTERS]}\n\n{text[-MAX_CHARACTERS:]}" for text in newest
-    ]
-    return [{"role": "user", "content": _plain(text)} for text in cut]
+    kept: list[Message] = []
+    room = 2 * MAX_IN_A_ROW
+    for message in reversed(messages[-MAX_MESSAGES:]):
+        text = message["content"]
+        if len(text) > MAX_IN_A_ROW:
+            text = f"{text[:MAX_CHARACTERS]}\n\n{text[-MAX_CHARACTERS:]}"
+        room -= len(text)
+        if kept and room < 0:
+            break
+        kept.append({"role": message["role"], "content": _plain(text)})
+    return check_messages(kept[::-1])
 
 
 def _plain(text: str) -> str:

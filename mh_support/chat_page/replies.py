@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from mh_support.chat_page.limits import checked_conversation, newest_part
 from mh_support.chat_page.texts import ENGLISH, check_country, crisis_message, languages, with_services
-from mh_support.dialogue import Message, check_messages
+from mh_support.dialogue import Message
 from mh_support.safety import resources_for
 
 if TYPE_CHECKING:
@@ -107,12 +107,12 @@ def add_crisis(server: gr.Server, bot: Any) -> None:
         beyond = ""
         try:
             there = _there(bot, asked.country, asked.language)
-            conversation = check_messages(asked.messages)
             try:
                 conversation = checked_conversation(asked.messages)
             except ValueError as error:
                 # Whoever writes too much for a reply may be in danger all the same.
-                conversation, beyond = newest_part(conversation), str(error)
+                beyond = str(error)
+                conversation = newest_part(asked.messages)
             stream = there.stream(conversation)
         except ValueError as error:
             return JSONResponse({"error": beyond or str(error)}, 422)

@@ -158,11 +158,11 @@ def count(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 def _before_distrust(outcomes: Sequence[Outcome]) -> int:
     trust, reached = Trust(), 0
     for outcome in outcomes:
-        if trust.lost:
-            break
+        first_failed = bool(outcome.refused) or outcome.drafts > 1
+        if outcome.drafts and trust.add(refused=first_failed):
+            # Of this one only what was shown before its end was refused.
+            return reached + outcome.cut_short
         reached += outcome.kind == "model"
-        for place in range(outcome.drafts):
-            trust.add(refused=place < len(outcome.refused))
     return reached
 
 

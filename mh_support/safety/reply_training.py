@@ -40,12 +40,14 @@ class ReplyArguments(ClassifierArguments):
     """How the classifier of replies is trained; the defaults make the one that comes with the package."""
 
     output: str = field(default=str(REPLY_CLASSIFIER), metadata={"help": "File to write it to."})
+    epochs: int = field(default=5, metadata={"help": "Passes over the texts."})
     ordinary: int = field(default=9000, metadata={"help": "Replies of the practice and sample dialogues to read too."})
     max_hard: float = field(
-        default=0.03, metadata={"help": "Share of the labelled replies that are fine, held out, that it may refuse."}
+        default=0.04, metadata={"help": "Share of the labelled replies that are fine, held out, that it may refuse."}
     )
+    # What is refused in vain is written again, at little cost.
     max_ordinary: float = field(
-        default=0.01, metadata={"help": "Share of the ordinary replies, held out, that it may refuse anywhere."}
+        default=0.03, metadata={"help": "Share of the ordinary replies, held out, that it may refuse anywhere."}
     )
 
     def __post_init__(self) -> None:

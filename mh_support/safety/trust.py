@@ -6,7 +6,6 @@ is asked no more, and people get replies that were written in advance.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 
@@ -14,10 +13,8 @@ from mh_support.metrics import wilson_interval
 
 # Of a model that was fine-tuned on kind replies the check refuses 2 of 100, of one made to harm 52.
 MOST_REFUSED = 0.25
-# Drafts that are looked back on; fewer do not count, since a good model can begin badly.
+# Drafts that are looked back on, the first for each message; fewer do not count, since a good model can begin badly.
 LATEST, FEWEST = 200, 16
-
-_logger = logging.getLogger(__name__)
 
 
 class Trust:
@@ -31,7 +28,7 @@ class Trust:
 
     >>> trust = Trust()
     >>> for _ in range(5):
-    ...     trust.add(refused=False)
+    ...     _ = trust.add(refused=False)
     >>> trust.lost
     False
     """
@@ -47,20 +44,17 @@ class Trust:
         """Whether the check surely, by the 95 % interval, refuses more of what the model writes than `most_refused`."""
         return self._lost
 
-    def add(self, *, refused: bool) -> None:
-        """Count a draft; where it is one too many, say so once in the log."""
+    def add(self, *, refused: bool) -> bool:
+        """Count a draft; return whether trust is lost by it."""
         with self._lock:
             self._latest.append(refused)
             drafts, bad = len(self._latest), sum(self._latest)
             if self._lost or drafts < FEWEST or bad <= self.most_refused * drafts:
-                return
+                return False
             interval = wilson_interval(bad, drafts)
             self._lost = interval is not None and interval[0] > self.most_refused
-            if not self._lost:
-                return
-        _logger.warning(
-            "the check refused %d of the model's last %d drafts: it is asked no more, and everybody gets replies that "
-            "were written in advance; serve another model",
-            bad,
-            drafts,
-        )
+            return self._lost
+
+    def __str__(self) -> str:
+        """Return how many of the latest drafts were refused."""
+        return f"{sum(self._latest)} of the last {len(self._latest)} drafts refused"
