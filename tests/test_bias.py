@@ -392,7 +392,7 @@ def test_a_run_answers_for_what_it_added_to_its_base() -> None:
 def test_a_result_is_written_as_it_is_returned_and_the_same_each_time(run, small) -> None:
     result = measure_bias(run, BiasArguments(bias=True), QUICK, texts_file=small, progress=False)
     assert read_json(run.bias_file) == json.loads(json.dumps(result))
-    assert [*result] == ["weights", "texts", "settings", "routing", "replies", "descriptors", "findings"]
+    assert [*result] == ["weights", "texts", "checks", "settings", "routing", "replies", "descriptors", "findings"]
     assert result["weights"] == weights_fingerprint(run.model)
     assert result["texts"] == sha256_of([small])
     assert result["settings"]["bounds"] == {

@@ -146,11 +146,11 @@ def test_the_threshold_lets_no_more_fit_replies_be_refused_than_told() -> None:
         assert list(about.thresholds) == ["refused"]
         return round(about.thresholds["refused"], 6)
 
-    assert threshold(["x"] * 100) == 97
+    assert threshold(["x"] * 100) == 96
     assert threshold(["x"] * 100, max_hard=0.0) == 100
     # Refused after its first sentence, whatever comes then.
     begun = [f"{'x' * (length - 2)}. !" for length in range(201, 301)]
-    assert threshold(begun) == 299
+    assert threshold(begun) == 297
     assert threshold(begun, max_ordinary=0.1) == 290
 
 
