@@ -262,12 +262,12 @@ def test_an_earlier_message_that_could_not_be_translated_is_left_out(bot, script
 def test_a_sentence_whose_translation_fails_the_check_is_shown_in_english(bot, translator, scripted):
     assert check_reply("You are worn out.").ok
     assert not check_reply(translator.to_english(translator.from_english("You are worn out."))).ok
-    scripted("That sounds lonely. You are worn out. Many people are. Since when?")
+    scripted("That sounds lonely. Many people are. You are worn out. Since when?")
     stream = bot.stream(said("Ich fühle mich allein."))
     assert list(stream) == [
         "Das klingt einsam. ",
-        f"{IN_ENGLISH} You are worn out. ",
-        "Many people are. ",
+        f"{IN_ENGLISH} Many people are. ",
+        "You are worn out. ",
         "Seit wann?",
     ]
     assert stream.kind == "model"
