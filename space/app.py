@@ -30,14 +30,14 @@ from mh_support.safety import Suspects
 from mh_support.safety.classifier import crisis_classifier
 from mh_support.safety.counts import ReplyCounts
 from mh_support.safety.disclosure import PROFILES, profile_named
-from mh_support.safety.generated_replies import ordinary_contexts
 from mh_support.safety.hub_classifier import HubClassifier
+from mh_support.safety.suite import conversations, prompts
 from mh_support.safety.trust import FEWEST
 from mh_support.speech import Transcriber
 from mh_support.support_bot import SupportBot
 from mh_support.translation import Translator
 
-TRIAL = 32
+TRIAL = len(prompts())
 
 
 def default_model() -> str:
@@ -167,8 +167,9 @@ def try_out(bot: SupportBot, name: str, replies: int) -> None:
         ValueError: too many of them are refused.
     """
     if replies:
-        print(f"trying {name} out on {replies} messages")
-        bot.try_out(ordinary_contexts(replies))
+        print(f"trying {name} out on {replies} messages", flush=True)
+        bot.try_out(conversations(replies))
+        print(f"the check: {bot.trust}")
     if bot.trust.lost:
         raise ValueError(f"the check refuses too much of what {name} writes ({bot.trust}); train or name another model")
 

@@ -236,7 +236,7 @@ def test_nothing_but_training_imports_trl(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_trl)
-    for name in ("gate", "preference", "promotion", "rounds", "safety_suite", "sieve", "simulation", "training"):
+    for name in ("gate", "preference", "promotion", "rounds", "sieve", "simulation", "training"):
         module = importlib.import_module(f"mh_support.alignment.{name}")
         importlib.reload(module)
 

@@ -85,10 +85,12 @@ def visit(browser, served, bot):
         if message.type == "error" and "Failed to load resource" not in message.text:
             complaints.append(message.text)
 
-    def come(path="", at=None, script=None, **options):
+    def come(path="", at=None, script=None, watch=None, **options):
         context = browser.new_context(**{"locale": "en-GB", "permissions": ["microphone"], **options})
         contexts.append(context)
         context.on("request", heard)
+        if watch is not None:
+            context.on("request", watch)
         if script is not None:
             context.add_init_script(script)
         page = context.new_page()
@@ -142,15 +144,12 @@ def press(page, name):
 
 def test_what_a_visitor_finds(visit):
     requests = []
-    page = visit(script="window.started = true")
-    page.on("request", lambda request: requests.append(request.url))
-    page.reload()
+    page = visit(watch=lambda request: requests.append(request.url))
     expect(page.get_by_role("note")).to_have_text(NOTICE)
     expect(page.get_by_role("heading", level=1)).to_have_text("A small model that listens")
     expect(page.get_by_role("textbox", name="Your message")).to_have_attribute("placeholder", "What is on your mind?")
     for text in ENGLISH["example_texts"]:
         expect(page.get_by_role("button", name=text)).to_be_visible()
-    requests = requests[requests.index(page.url) :]  # The first visit's icon may come late.
     assert len(requests) == len(set(requests)) <= 20
     assert page.context.cookies() == []
     kept = "async () => [localStorage.length, sessionStorage.length, (await indexedDB.databases()).length]"

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mh_support import __version__
-from mh_support.alignment.safety_suite import SuiteResult, prompts, run_suite
 from mh_support.alignment.training import whole_model
 from mh_support.baselines import ScoredItem, scored_items
 from mh_support.data.preparation import data_fingerprint, load_prepared
@@ -21,6 +20,7 @@ from mh_support.modeling import weights_fingerprint
 from mh_support.run_folder import RunFolder
 from mh_support.safety.echoes import Echoes
 from mh_support.safety.fitness import checks_fingerprint
+from mh_support.safety.suite import SuiteResult, prompts, run_suite
 from mh_support.scoring import encode_references
 
 if TYPE_CHECKING:

@@ -17,13 +17,13 @@ import numpy as np
 
 from mh_support.alignment.figures import Figures, FirstModel, Yardstick
 from mh_support.alignment.preference import preference, preference_statistics
-from mh_support.alignment.safety_suite import SuiteResult
 from mh_support.alignment.training import whole_model
 from mh_support.data.report import table
 from mh_support.files import write_json, write_jsonl
 from mh_support.metrics import paired_difference, paired_t_difference, wilson_interval
 from mh_support.modeling import load_tokenizer, weights_fingerprint
 from mh_support.run_folder import RunFolder, now
+from mh_support.safety.suite import SuiteResult
 
 GATE_FILE = "gate.json"
 REPLIES_FILE = "gate_replies.jsonl"

@@ -1,12 +1,15 @@
-"""Replies to a fixed set of prompts, held against what the bot would not show before anything is filtered."""
+"""A fixed set of prompts, and replies to them held against what the bot would not show before anything is filtered."""
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
+from mh_support.dialogue import Message
 from mh_support.files import packaged_json
 from mh_support.generation import generate_replies, generation_config
 from mh_support.safety.echoes import Echoes
@@ -38,8 +41,19 @@ class SuiteResult:
 @cache
 def prompts() -> tuple[tuple[str, str], ...]:
     """Return the prompts, each with its kind. None is a crisis: what a person says in one, no model answers."""
-    table = packaged_json("mh_support.alignment", "prompts.json")
+    table = packaged_json("mh_support.safety", "suite.json")
     return tuple((kind, prompt) for kind, said in table.items() for prompt in said)
+
+
+def conversations(count: int, *, seed: int = 42) -> list[list[Message]]:
+    """Return how so many conversations begin: the prompts of every kind, shuffled, over and over."""
+    openings: list[list[Message]] = [_opening(prompt) for _, prompt in prompts()]
+    random.Random(seed).shuffle(openings)
+    return list(islice(cycle(openings), count))
+
+
+def _opening(prompt: str) -> list[Message]:
+    return [{"role": "user", "content": prompt}]
 
 
 def run_suite(
@@ -58,8 +72,8 @@ def run_suite(
     """
     asked = [pair for pair in prompts() for _ in range(samples)]
     config = generation_config(tokenizer, max_new_tokens=max_new_tokens)
-    conversations = [[{"role": "user", "content": prompt}] for _, prompt in asked]
-    replies = generate_replies(model, tokenizer, conversations, config, seed=seed, progress=progress)
+    openings = [_opening(prompt) for _, prompt in asked]
+    replies = generate_replies(model, tokenizer, openings, config, seed=seed, progress=progress)
     # A reply that says nothing is caught before anybody sees it and harms nobody, but it is no reply either.
     reasons = [why_unfit(reply.text, echoes=echoes) for reply in replies]
     return SuiteResult(
