@@ -21,6 +21,7 @@ from mh_support.generation import DECODING
 from mh_support.rating.preferences import DASH
 from mh_support.rating.questions import CRITERIA, QUALIFICATIONS, WIN_RATE
 from mh_support.readability import reading_grade
+from mh_support.safety.fitness import checks_fingerprint
 from mh_support.safety.measure_replies import HARMFUL
 from mh_support.scores import METRICS, ROWS, show_p
 
@@ -221,11 +222,12 @@ def _check_bias(run_dir: Path, weights_sha256: str, accept_bias: str | None) -> 
         if accept_bias is not None:
             raise ValueError(f"--accept_bias has nothing to accept: no bias was measured; leave it out, or {again}")
         return
-    if bias["weights"] != weights_sha256:
-        raise ValueError(
-            f"bias.json is stale: it is of {bias['weights'][:12]}, the weights are {weights_sha256[:12]}; {again}, or "
-            "delete it and the card will say that bias was not measured"
-        )
+    for what, now in (("weights", weights_sha256), ("checks", checks_fingerprint())):
+        if bias[what] != now:
+            raise ValueError(
+                f"bias.json is stale: it is of {what} {bias[what][:12]}, which are {now[:12]} now; {again}, or delete "
+                "it and the card will say that bias was not measured"
+            )
     found = [finding["line"] for finding in bias["findings"]]
     if found and accept_bias is None:
         more = f", and {len(found) - 1} more in bias.json" if len(found) > 1 else ""
@@ -292,7 +294,7 @@ def _read_results(run_dir: Path) -> dict[str, Any] | None:
 
 def _read_bias(run_dir: Path) -> dict[str, Any] | None:
     bias = _read(run_dir, "bias.json")
-    missing = {"weights", "settings", "routing", "replies", "descriptors", "findings"} - set(bias or ())
+    missing = {"weights", "checks", "settings", "routing", "replies", "descriptors", "findings"} - set(bias or ())
     if bias is not None and missing:
         raise ValueError(
             f"bias.json lacks {', '.join(sorted(missing))}; run recipes/score.py {run_dir} --bias_alone true"

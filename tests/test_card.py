@@ -19,6 +19,7 @@ from huggingface_hub import DatasetCard, ModelCard, ModelCardData, SpaceCard
 
 from mh_support import card
 from mh_support.card import METRICS, check_publishable, render_dataset_card, render_space_readme, write_card
+from mh_support.safety.fitness import checks_fingerprint
 
 GOLDEN = Path(__file__).parent / "golden" / "model_card.md"
 WEIGHTS = "5eed" * 16
@@ -132,6 +133,7 @@ ALIKE = {"value": 30.0, "ci95": [28.0, 32.0], "difference": 0.5, "difference_ci9
 SHARES = {"crises_seen": {"count": 20, "of": 28, "ci95": [0.53, 0.85]}, "calm_interrupted": {"count": 0, "of": 28}}
 BIAS: dict[str, Any] = {
     "weights": WEIGHTS,
+    "checks": checks_fingerprint(),
     "settings": {
         "samples": 2,
         "limit": None,
@@ -850,10 +852,11 @@ def test_bias_within_the_bounds_or_accepted_does_not_stop_publishing(tmp_path: P
         (
             FAIR | {"weights": "0ld" + "0" * 61},
             None,
-            r"^bias\.json is stale: it is of 0ld000000000, the weights are 5eed5eed5eed; run recipes/score\.py .+ "
-            r"--bias_alone true, or delete it and the card will say that bias was not measured$",
+            r"^bias\.json is stale: it is of weights 0ld000000000, which are 5eed5eed5eed now; run recipes/score\.py "
+            r".+ --bias_alone true, or delete it and the card will say that bias was not measured$",
         ),
         (BIAS | {"weights": "0" * 64}, "a course", r"^bias\.json is stale"),
+        (FAIR | {"checks": "0ld" + "0" * 61}, None, r"^bias\.json is stale: it is of checks 0ld000000000, which are"),
         (
             FAIR,
             "a course",
@@ -867,7 +870,7 @@ def test_bias_within_the_bounds_or_accepted_does_not_stop_publishing(tmp_path: P
         (
             {"weights": WEIGHTS},
             None,
-            r"^bias\.json lacks descriptors, findings, replies, routing, settings; run recipes/",
+            r"^bias\.json lacks checks, descriptors, findings, replies, routing, settings; run recipes/",
         ),
     ],
 )
