@@ -169,7 +169,10 @@ class _ChatApi:
                 check = partial(self._bot.stream, chat.messages, config=chat.config)
                 stream = await to_thread.run_sync(check, limiter=self._checks)
             except ValueError as error:
-                raise Refusal(400, str(error), param="messages") from None
+                raise chat.refusal or Refusal(400, str(error), param="messages") from None
+            if chat.refusal is not None and stream.kind != "crisis":
+                stream.close()
+                raise chat.refusal
             answer = _Answer(self._bot, self._name, chat, stream)
             if chat.stream:
                 return await self._streamed(request, answer)

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mh_support.dialogue import Message, newest_part
+
 if TYPE_CHECKING:
     from transformers import GenerationConfig
 
-    from mh_support.dialogue import Message
-
 MAX_MESSAGES = 200
 MAX_CHARACTERS = 16_000  # Of all messages together; the crisis check reads every one of them, in seconds at worst.
+_TOO_LONG = "context_length_exceeded"
 MAX_STOPS, MAX_STOP_CHARACTERS = 16, 200
 MAX_SEED = 2**63 - 1
 _GREEDY_BELOW = 0.01  # Dividing by less than this leaves only the likeliest token anyway, or overflows.
@@ -52,7 +53,10 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A request that can be answered."""
+    """A request that can be answered; one with a `refusal` only if it speaks of a crisis.
+
+    Of messages that are too many or too long it holds the latest: whoever wrote them may be in danger all the same.
+    """
 
     model: str
     messages: list[Message] = field(repr=False)
@@ -60,6 +64,7 @@ class ChatRequest:
     stream: bool = False
     include_usage: bool = False
     stop: tuple[str, ...] = field(default=(), repr=False)
+    refusal: Refusal | None = None
 
 
 def parse_request(body: bytes, config: GenerationConfig, *, max_tokens: int) -> ChatRequest:
@@ -82,13 +87,15 @@ def parse_request(body: bytes, config: GenerationConfig, *, max_tokens: int) -> 
         "temperature": _number(asked.get("temperature"), "temperature", 0, 2),
         "top_p": _number(asked.get("top_p"), "top_p", 0.001, 1),
     }
+    messages, refusal = _messages(asked.get("messages"))
     return ChatRequest(
         model=asked["model"],
-        messages=_messages(asked.get("messages")),
+        messages=messages,
         config=_configured(config, changes),
         stream=_flag(asked, "stream"),
         include_usage=_flag(options, "include_usage"),
         stop=_stop(asked.get("stop", [])),
+        refusal=refusal,
     )
 
 
@@ -152,18 +159,19 @@ def _configured(config: GenerationConfig, changes: Mapping[str, Any]) -> Generat
     return changed
 
 
-def _messages(given: Any) -> list[Message]:
+def _messages(given: Any) -> tuple[list[Message], Refusal | None]:
+    """Return the messages, or the latest of them and why they are not answered."""
     if not isinstance(given, list) or not given:
         raise Refusal(400, "messages is missing; give a list of {'role', 'content'} messages", param="messages")
-    if len(given) > MAX_MESSAGES:
-        message = f"there are {len(given)} messages; at most {MAX_MESSAGES} are read"
-        raise Refusal(400, message, param="messages", code="context_length_exceeded")
-    messages = [_message(message, f"messages[{place}]") for place, message in enumerate(given)]
+    first = max(0, len(given) - MAX_MESSAGES)
+    messages = [_message(message, f"messages[{place}]") for place, message in enumerate(given[first:], first)]
     size = sum(len(message["content"]) for message in messages)
-    if size > MAX_CHARACTERS:
+    if first == 0 and size <= MAX_CHARACTERS:
+        return messages, None
+    text = f"there are {len(given)} messages; at most {MAX_MESSAGES} are read"
+    if first == 0:
         text = f"the messages have {size} characters; at most {MAX_CHARACTERS} are read"
-        raise Refusal(400, text, param="messages", code="context_length_exceeded")
-    return messages
+    return newest_part(messages, MAX_CHARACTERS), Refusal(400, text, param="messages", code=_TOO_LONG)
 
 
 def _message(given: Any, place: str) -> Message:

@@ -90,6 +90,24 @@ def check_messages(messages: Any) -> list[Message]:
     return checked
 
 
+def newest_part(messages: Sequence[Message], characters: int) -> list[Message]:
+    """Return the latest of the messages that have no more characters together; the latest of all in any case.
+
+    Of a message longer than half of them it is the beginning and the end, where letters say what they are about.
+    """
+    kept: list[Message] = []
+    room = characters
+    for message in reversed(messages):
+        text = message["content"]
+        if len(text) > characters // 2:
+            text = f"{text[: characters // 4]}\n\n{text[-(characters // 4) :]}"
+        room -= len(text)
+        if kept and room < 0:
+            break
+        kept.append({"role": message["role"], "content": text})
+    return kept[::-1]
+
+
 def set_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
     """Give `tokenizer` the template above, and its end-of-text as padding where it has none.
 

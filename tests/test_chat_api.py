@@ -310,7 +310,12 @@ def test_a_seed_gives_the_same_reply_again_and_leaves_others_to_chance(client):
             "messages",
             "the conversation does not end with something the person said; add a user message",
         ),
-        ({"messages": LOW * 201}, 400, "messages", "there are 201 messages; at most 200 are read"),
+        (
+            {"messages": [*LOW, {"role": "assistant", "content": "Tell me more."}] * 101},
+            400,
+            "messages",
+            "there are 202 messages; at most 200 are read",
+        ),
         (
             {"messages": [{"role": "user", "content": "a" * 16_001}]},
             400,
@@ -373,6 +378,24 @@ def test_what_cannot_be_done_is_refused_in_words(post, scripted, change, status,
     code = {404: "model_not_found"}.get(status, "context_length_exceeded" if "at most" in message else None)
     error = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
     assert (answer.status_code, answer.json()) == (status, {"error": error})
+    assert script.asked == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [*LOW * 300, *CRISIS],
+        [{"role": "user", "content": "It rained and rained. " * 2_000}, *CRISIS],
+        [{"role": "user", "content": f"{'It rained and rained. ' * 2_000} {CRISIS[-1]['content']}"}],
+    ],
+    ids=["many", "long", "one"],
+)
+def test_a_crisis_is_answered_beyond_the_bounds(client, scripted, messages, stream):
+    script = scripted("never")
+    answer = ask(client, messages, stream=stream)
+    chunks = list(answer) if stream else [answer]
+    assert {chunk.mh_support["kind"] for chunk in chunks} == {"crisis"}
     assert script.asked == []
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from mh_support.dialogue import Message, check_messages, text_of
+from mh_support.dialogue import Message, check_messages, newest_part, text_of
 
 MAX_CHARACTERS = 4000  # Of one message, as the page's text box counts them.
 MAX_IN_A_ROW = 2 * MAX_CHARACTERS  # Of the messages of one speaker in a row, which are read as one.
@@ -75,22 +75,10 @@ def checked_conversation(messages: Any) -> list[Message]:
     return [{"role": message["role"], "content": _plain(message["content"])} for message in conversation]
 
 
-def newest_part(messages: Sequence[Message]) -> list[Message]:
-    """Return the latest messages of a conversation beyond the bounds, to be looked at for danger all the same.
-
-    Of one that is too long it is the beginning and the end, where letters say what they are about.
-    """
-    kept: list[Message] = []
-    room = 2 * MAX_IN_A_ROW
-    for message in reversed(messages[-MAX_MESSAGES:]):
-        text = message["content"]
-        if len(text) > MAX_IN_A_ROW:
-            text = f"{text[:MAX_CHARACTERS]}\n\n{text[-MAX_CHARACTERS:]}"
-        room -= len(text)
-        if kept and room < 0:
-            break
-        kept.append({"role": message["role"], "content": _plain(text)})
-    return check_messages(kept[::-1])
+def plain_newest_part(messages: Sequence[Message]) -> list[Message]:
+    """Return the latest messages of a conversation beyond the bounds, to be looked at for danger all the same."""
+    kept = newest_part(messages[-MAX_MESSAGES:], 2 * MAX_IN_A_ROW)
+    return check_messages([{"role": message["role"], "content": _plain(message["content"])} for message in kept])
 
 
 def _plain(text: str) -> str:

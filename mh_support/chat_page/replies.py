@@ -11,7 +11,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from mh_support.chat_page.limits import checked_conversation, newest_part
+from mh_support.chat_page.limits import checked_conversation, plain_newest_part
 from mh_support.chat_page.texts import ENGLISH, check_country, crisis_message, languages, with_services
 from mh_support.dialogue import Message
 from mh_support.safety import resources_for
@@ -112,7 +112,7 @@ def add_crisis(server: gr.Server, bot: Any) -> None:
             except ValueError as error:
                 # Whoever writes too much for a reply may be in danger all the same.
                 beyond = str(error)
-                conversation = newest_part(asked.messages)
+                conversation = plain_newest_part(asked.messages)
             stream = there.stream(conversation)
         except ValueError as error:
             return JSONResponse({"error": beyond or str(error)}, 422)
