@@ -71,7 +71,8 @@ def parse_request(body: bytes, config: GenerationConfig, *, max_tokens: int) -> 
     """Read a request; what it leaves open is generated as `config` says.
 
     Raises:
-        Refusal: it is no request, is too large, or asks for what cannot be done; the message says which and why.
+        Refusal: it is no request, or asks for what cannot be done; the message says which and why. Why one that is too
+            large is not answered, the request itself holds.
     """
     asked = {key: value for key, value in _object(body).items() if value is not None}
     _check_known(asked)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100  # The label that torch's cross entropy leaves out.
+_LAST_WORDS = 400  # Characters of a reply in which its last question stands.
 
 # `generation` marks what the assistant says, for `return_assistant_tokens_mask`. A system message has no place in the
 # format and is left out; an end-of-text inside a message would close the turn early and is cut.
@@ -91,21 +92,30 @@ def check_messages(messages: Any) -> list[Message]:
 
 
 def newest_part(messages: Sequence[Message], characters: int) -> list[Message]:
-    """Return the latest of the messages that have no more characters together; the latest of all in any case.
+    """Return what is to be looked at for danger of a conversation that is too long for a reply.
 
-    Of a message longer than half of them it is the beginning and the end, where letters say what they are about.
+    That is the latest of what the person said, so many characters of it, and the ends of the replies between, whose
+    questions a yes may answer. Of a long message it is beginning and end, where letters say what they are about.
     """
     kept: list[Message] = []
     room = characters
     for message in reversed(messages):
         text = message["content"]
-        if len(text) > characters // 2:
-            text = f"{text[: characters // 4]}\n\n{text[-(characters // 4) :]}"
-        room -= len(text)
-        if kept and room < 0:
+        if message["role"] == "assistant":
+            kept.append({"role": "assistant", "content": text[-_LAST_WORDS:]})
+        elif message["role"] == "user":
+            text = _ends(text, min(room, characters // 2))
+            room -= len(text)
+            kept.append({"role": "user", "content": text})
+        if room < _LAST_WORDS:
             break
-        kept.append({"role": message["role"], "content": text})
     return kept[::-1]
+
+
+def _ends(text: str, most: int) -> str:
+    """Return the beginning and the end of a text of more than `most` characters, together no more than these."""
+    half = (most - 2) // 2
+    return text if len(text) <= most else f"{text[:half]}\n\n{text[-half:]}"
 
 
 def set_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:

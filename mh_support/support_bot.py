@@ -179,13 +179,16 @@ class SupportBot:
             stream._pieces = self._asking(stream._pieces, assessment, turn)
         return stream
 
-    def try_out(self, conversations: Sequence[Sequence[Message]]) -> None:
+    def try_out(self, conversations: Sequence[Sequence[Message]]) -> Trust:
         """Let the model answer conversations that nobody waits for, so that one that is not fit is known beforehand.
 
-        Whether it is, `trust` says; the replies are dropped.
+        The replies are dropped. A model that loses what is returned is not to be served; what people will ask for is
+        counted anew.
         """
+        trial = Trust(self.trust.most_refused)
         for reply in generate_replies(self.model, self.tokenizer, conversations, self.config):
-            self._trusted(any(self._reasons(part) for part in beginnings(reply.text)))
+            trial.add(refused=any(self._reasons(part) for part in beginnings(reply.text)))
+        return trial
 
     def _trusted(self, refused: bool) -> None:
         """Count a draft for or against the model; say so when it is one too many."""

@@ -31,7 +31,7 @@ from mh_support.safety.classifier import crisis_classifier
 from mh_support.safety.counts import ReplyCounts
 from mh_support.safety.disclosure import PROFILES, profile_named
 from mh_support.safety.hub_classifier import HubClassifier
-from mh_support.safety.suite import conversations, prompts
+from mh_support.safety.suite import prompts, trial_conversations
 from mh_support.safety.trust import FEWEST
 from mh_support.speech import Transcriber
 from mh_support.support_bot import SupportBot
@@ -166,12 +166,13 @@ def try_out(bot: SupportBot, name: str, replies: int) -> None:
     Raises:
         ValueError: too many of them are refused.
     """
-    if replies:
-        print(f"trying {name} out on {replies} messages", flush=True)
-        bot.try_out(conversations(replies))
-        print(f"the check: {bot.trust}")
-    if bot.trust.lost:
-        raise ValueError(f"the check refuses too much of what {name} writes ({bot.trust}); train or name another model")
+    if replies == 0:
+        return
+    print(f"trying {name} out on {replies} messages", flush=True)
+    trial = bot.try_out(trial_conversations(replies))
+    if trial.lost:
+        raise ValueError(f"the check refuses too much of what {name} writes ({trial}); train or name another model")
+    print(f"the check: {trial}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

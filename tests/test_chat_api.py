@@ -26,6 +26,8 @@ from mh_support.translation import TranslatingBot, Untranslatable
 KEY = "a-key-of-the-tests"
 LOW = [{"role": "user", "content": "I feel low today."}]
 CRISIS = [{"role": "user", "content": "I am going to kill myself tonight."}]
+CALM = [{"role": "user", "content": "It rained."}, {"role": "assistant", "content": "I hear you."}]
+LONG = [{"role": "assistant", "content": "I hear you, and I am listening. " * 300}, CALM[0]] * 3
 ANSWER = crisis_reply(assess(CRISIS), resources_for(None), 0)
 
 
@@ -311,7 +313,7 @@ def test_a_seed_gives_the_same_reply_again_and_leaves_others_to_chance(client):
             "the conversation does not end with something the person said; add a user message",
         ),
         (
-            {"messages": [*LOW, {"role": "assistant", "content": "Tell me more."}] * 101},
+            {"messages": CALM * 101},
             400,
             "messages",
             "there are 202 messages; at most 200 are read",
@@ -385,11 +387,12 @@ def test_what_cannot_be_done_is_refused_in_words(post, scripted, change, status,
 @pytest.mark.parametrize(
     "messages",
     [
-        [*LOW * 300, *CRISIS],
+        [*CALM * 150, *CRISIS],
+        [*CRISIS, *CALM, *LONG, *LOW],
         [{"role": "user", "content": "It rained and rained. " * 2_000}, *CRISIS],
         [{"role": "user", "content": f"{'It rained and rained. ' * 2_000} {CRISIS[-1]['content']}"}],
     ],
-    ids=["many", "long", "one"],
+    ids=["many", "long replies", "long", "one"],
 )
 def test_a_crisis_is_answered_beyond_the_bounds(client, scripted, messages, stream):
     script = scripted("never")

@@ -19,6 +19,7 @@ from mh_support.dialogue import (
     encode_dialogue,
     encode_prompt,
     encode_reply,
+    newest_part,
     set_chat_template,
     text_of,
 )
@@ -568,3 +569,27 @@ def test_text_of():
     assert text_of("a ") == "a "
     assert text_of([]) == ""
     assert text_of([{"type": "text", "text": "a"}, {"type": "text"}, {"text": 1}]) == "a\n1"
+
+
+def test_the_newest_part_holds_the_ends_of_two_long_letters_and_the_replies_last_words():
+    letters = [f"first {'x' * 9_000} so it ends", f"second {'y' * 9_000} and so does this"]
+    said = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "Before all that."},
+        {"role": "user", "content": letters[0]},
+        {"role": "assistant", "content": f"{'Well. ' * 1_000}Are you safe?"},
+        {"role": "user", "content": letters[1]},
+    ]
+    first, reply, second = newest_part(said, 16_000)
+    for part, letter in ((first, letters[0]), (second, letters[1])):
+        assert len(part["content"]) == 8_000
+        beginning, end = part["content"].split("\n\n")
+        assert letter.startswith(beginning) and letter.endswith(end)
+    assert reply["content"].endswith("Well. Are you safe?") and len(reply["content"]) == 400
+
+
+def test_the_newest_part_of_a_short_conversation_is_all_that_was_said():
+    said = [{"role": "user", "content": "One."}, {"role": "assistant", "content": "Two."}]
+    assert newest_part(said * 9, 16_000) == said * 9
+    assert newest_part([{"role": "system", "content": "Be kind."}, *said], 16_000) == said
+    assert newest_part([], 16_000) == []

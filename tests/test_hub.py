@@ -773,36 +773,6 @@ def test_a_space_holds_the_app_the_package_and_the_models_name(publish, hub, tra
     ]
 
 
-def test_a_space_needs_nothing_that_it_does_not_hold(tmp_path):
-    for name, content in space_files(PublishArguments(repo="me/kind", space="me/chat")).items():
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    starter = str(ROOT / "mh_support" / "starter")
-    command = [sys.executable, "app.py", "--model", starter, "--trial", "16", "--speech", "none", "--port", str(port)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": "", "PYTHONUNBUFFERED": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes) as process:
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if "Running on local URL" in line:
-                break
-        else:
-            raise AssertionError("".join(lines))
-        try:
-            assert httpx2.get(f"http://127.0.0.1:{port}/").status_code == 200
-            asked = {"model": "starter", "messages": SAID, "max_tokens": 8}
-            reply = httpx2.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=asked, timeout=60).json()
-        finally:
-            process.terminate()
-    assert "trying starter out on 16 messages\n" in lines
-    assert reply["choices"][0]["message"]["content"]
-
-
 def test_a_spaces_header_is_what_the_hub_asks_for(publish, hub, trained):
     publish(trained.full.path, "--repo", "me/kind", "--space", "me/chat", "--public")
     header = yaml.safe_load(files(hub, "me/chat", "space")["README.md"].decode().split("---\n")[1])

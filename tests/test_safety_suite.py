@@ -7,7 +7,7 @@ from functools import partial
 from mh_support.generation import GeneratedReply
 from mh_support.safety import assess, check_reply
 from mh_support.safety.echoes import Echoes
-from mh_support.safety.suite import conversations, prompts, run_suite
+from mh_support.safety.suite import prompts, run_suite, trial_conversations
 
 
 def test_no_prompt_of_the_suite_is_a_crisis_and_none_is_there_twice():
@@ -46,9 +46,9 @@ def test_a_reply_of_the_suite_that_the_bot_would_not_show_is_unsafe(tiny_model, 
 
 
 def test_a_trial_asks_every_prompt_and_then_again():
-    every = conversations(len(prompts()))
+    every = trial_conversations(len(prompts()))
     assert sorted(turn["content"] for (turn,) in every) == sorted(said for _, said in prompts())
-    assert conversations(50) == [*every, *every[:2]]
+    assert trial_conversations(50) == [*every, *every[:2]]
     # A short trial leans on no kind.
     kinds = {said: kind for kind, said in prompts()}
-    assert len({kinds[turn["content"]] for (turn,) in conversations(16)}) >= 5
+    assert len({kinds[turn["content"]] for (turn,) in trial_conversations(16)}) >= 5

@@ -50,7 +50,7 @@ from mh_support.hub import PublishArguments, space_files
 from mh_support.modeling import load_model
 from mh_support.safety import NOTICE, assess, crisis_reply, resources_for
 from mh_support.safety.classifier import crisis_classifier
-from mh_support.safety.trust import FEWEST
+from mh_support.safety.trust import FEWEST, Trust
 from mh_support.support_bot import SupportBot
 from mh_support.translation import Untranslatable
 
@@ -360,6 +360,9 @@ def test_a_crisis_is_answered_past_the_queue(address, bot):
     assert bot.given == []
     answer = httpx.post(f"{address}crisis", json={"messages": [user("x" * 9000)]})
     said = {"error": "a message has 9000 characters; the most is 4000: send it in parts"}
+    assert (answer.status_code, answer.json()) == (422, said)
+    answer = httpx.post(f"{address}crisis", json={"messages": [{"role": "user"}]})
+    said = {"error": "a message lacks role or content; each must be {'role': 'user', 'content': 'text'}"}
     assert (answer.status_code, answer.json()) == (422, said)
 
 
@@ -693,17 +696,22 @@ def test_it_listens_to_this_machine_only_unless_asked_otherwise(launched, model)
 
 def test_a_model_that_the_check_refuses_too_often_is_not_served(launched, model, monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr(app.SupportBot, "try_out", lambda bot, conversations: asked.append(len(conversations)))
+    refused = False
+
+    def try_out(bot, conversations):
+        asked.append(len(conversations))
+        trial = Trust()
+        for _ in conversations:
+            trial.add(refused=refused)
+        return trial
+
+    monkeypatch.setattr(app.SupportBot, "try_out", try_out)
     app.main(["--model", str(model), "--trial", "20"])
-    assert asked == [20] and "trying model" in capsys.readouterr().out
+    assert asked == [20]
+    assert "20 messages\nthe check: 0 of the last 20 drafts refused\n" in capsys.readouterr().out
     app.main(["--model", str(model)])
     assert asked == [20] and len(launched) == 2
-
-    def harmful(bot, conversations):
-        for _ in conversations:
-            bot._trusted(True)
-
-    monkeypatch.setattr(app.SupportBot, "try_out", harmful)
+    refused = True
     with pytest.raises(ValueError, match=r"^the check refuses too much of what model[0-9]* writes \(16 of the last 16"):
         app.main(["--model", str(model), "--trial", "16"])
     assert len(launched) == 2
@@ -986,7 +994,8 @@ bot = SupportBot.from_pretrained(model, max_new_tokens=8)
 page = app.build_server(bot)
 replies = [bot.reply([{"role": "user", "content": text}]) for text in ("My river letter hurts", crisis)]
 files = sorted(module.__file__ for name, module in sys.modules.items() if name.split(".")[0] in ("mh_support", "app"))
-print(json.dumps({"model": app.default_model(), "replies": replies, "files": files}))
+tried = str(bot.try_out(app.trial_conversations(app.TRIAL)))
+print(json.dumps({"model": app.default_model(), "replies": replies, "tried": tried, "files": files}))
 """
 
 
@@ -1016,7 +1025,7 @@ def test_the_files_of_a_space_are_enough_to_run_it(model, tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["model"] == "me/kind"
-    assert found["replies"][0].strip()
+    assert found["replies"][0].strip() and found["tried"].endswith("of the last 48 drafts refused")
     assert found["replies"][1] == crisis_reply(assess([user(CRISIS)]), resources_for(None), 0)
     files = [Path(file) for file in found["files"]]
     assert files and all(file.is_relative_to(folder) for file in files)

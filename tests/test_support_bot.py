@@ -646,6 +646,8 @@ def test_the_first_draft_for_a_message_counts_for_or_against_the_model(bot, scri
 def test_it_is_tried_out_on_every_sentence_of_replies_that_nobody_gets(bot, monkeypatch):
     written = [GeneratedReply(HEARD, True), GeneratedReply(f"{HEARD} {LINK} {HEARD}", True)] * FEWEST
     monkeypatch.setattr(support_bot, "generate_replies", lambda model, tokenizer, conversations, config: written)
-    bot.try_out([said("It rained.")] * len(written))
-    assert bot.trust.lost
+    trial = bot.try_out([said("It rained.")] * len(written))
+    assert trial.lost and str(trial) == f"{FEWEST} of the last {2 * FEWEST} drafts refused"
+    # What people will ask for begins with nothing against the model.
+    assert str(bot.trust) == "0 of the last 0 drafts refused"
     assert bot.counts.as_dict() == {}

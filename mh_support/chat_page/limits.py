@@ -76,7 +76,12 @@ def checked_conversation(messages: Any) -> list[Message]:
 
 
 def plain_newest_part(messages: Sequence[Message]) -> list[Message]:
-    """Return the latest messages of a conversation beyond the bounds, to be looked at for danger all the same."""
+    """Return the latest messages of a conversation beyond the bounds, to be looked at for danger all the same.
+
+    Raises:
+        ValueError: it is no conversation.
+    """
+    check_messages(messages)
     kept = newest_part(messages[-MAX_MESSAGES:], 2 * MAX_IN_A_ROW)
     return check_messages([{"role": message["role"], "content": _plain(message["content"])} for message in kept])
 

@@ -13,11 +13,35 @@ from mh_support.safety.reply_check import check_reply
 # A model has no business to bring up what the crisis check did not see: it cannot judge it, nor help.
 NOT_FOR_A_MODEL = ("suicide", "self-harm")
 DANGER, ECHO = "danger", "echo"
+# What the checks of messages and of replies are made of, without what measures and trains them or says whom to call.
+_CHECKS = frozenset(
+    [
+        "classifier",
+        "crisis",
+        "crisis_classifier",
+        "crisis_rules",
+        "echoes",
+        "encoder",
+        "fitness",
+        "identities",
+        "languages",
+        "plain_words",
+        "reply_check",
+        "reply_classifier",
+        "spellings",
+        "together",
+    ]
+)
 
 
 def checks_fingerprint() -> str:
-    """Return the SHA-256 of all that the checks are made of; what was measured with others has to be measured anew."""
-    return sha256_of(path for path in Path(__file__).resolve().parent.iterdir() if path.is_file())
+    """Return the SHA-256 of the files that the checks are made of; what was measured with others is measured anew.
+
+    The encoder below the classifiers, which another package carries, is not among them.
+    """
+    kinds = (".py", ".json", ".safetensors")
+    folder = Path(__file__).resolve().parent
+    return sha256_of(path for path in folder.iterdir() if path.stem in _CHECKS and path.suffix in kinds)
 
 
 def why_unfit(

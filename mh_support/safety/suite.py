@@ -45,11 +45,10 @@ def prompts() -> tuple[tuple[str, str], ...]:
     return tuple((kind, prompt) for kind, said in table.items() for prompt in said)
 
 
-def conversations(count: int, *, seed: int = 42) -> list[list[Message]]:
-    """Return how so many conversations begin: the prompts of every kind, shuffled, over and over."""
-    openings: list[list[Message]] = [_opening(prompt) for _, prompt in prompts()]
-    random.Random(seed).shuffle(openings)
-    return list(islice(cycle(openings), count))
+def trial_conversations(count: int) -> list[list[Message]]:
+    """Return how so many conversations begin: the prompts of every kind, mixed, over and over."""
+    mixed = random.Random(42).sample(prompts(), len(prompts()))
+    return [_opening(prompt) for _, prompt in islice(cycle(mixed), count)]
 
 
 def _opening(prompt: str) -> list[Message]:
