@@ -107,7 +107,7 @@ def newest_part(messages: Sequence[Message], characters: int) -> list[Message]:
             text = _ends(text, min(room, characters // 2))
             room -= len(text)
             kept.append({"role": "user", "content": text})
-        if room < _LAST_WORDS:
+        if room < _LAST_WORDS:  # Ends any shorter than this say nothing.
             break
     return kept[::-1]
 

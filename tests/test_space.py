@@ -993,8 +993,8 @@ from mh_support.translation import Untranslatable
 bot = SupportBot.from_pretrained(model, max_new_tokens=8)
 page = app.build_server(bot)
 replies = [bot.reply([{"role": "user", "content": text}]) for text in ("My river letter hurts", crisis)]
-files = sorted(module.__file__ for name, module in sys.modules.items() if name.split(".")[0] in ("mh_support", "app"))
 tried = str(bot.try_out(app.trial_conversations(app.TRIAL)))
+files = sorted(module.__file__ for name, module in sys.modules.items() if name.split(".")[0] in ("mh_support", "app"))
 print(json.dumps({"model": app.default_model(), "replies": replies, "tried": tried, "files": files}))
 """
 
